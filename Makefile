@@ -1,0 +1,84 @@
+# Everything runs in .venv with the versions that requirements.txt pins; needs Python 3.11-3.13, git and make.
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -ec
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The first interpreter that runs and is recent enough; `make PYTHON=... setup` names another.
+SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do $$p -c '$(SUITABLE)' 2>/dev/null && echo $$p && break; done)
+UV_VERSION := 0.13.8
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TEACH_STAMP := $(VENV)/.installed-teach
+SEEDS ?= 0 1 2
+# Where shells and notebooks find no display; keeps Jupyter's own warnings out of logs.
+export MPLBACKEND ?= Agg
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+
+.PHONY: help setup teach book generated test lint unit notebooks-test pages-test notebooks quick full benchmark lock repository clean
+
+help: ## list every target
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## create .venv and install the pinned set (a second call installs nothing)
+
+$(STAMP): requirements.txt lib/pyproject.toml
+	@$(or $(PYTHON),false) -c '$(SUITABLE)' || { echo "Python 3.11, 3.12 or 3.13 is needed; name one: make PYTHON=python3.12 setup"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --constraint requirements.txt --editable './lib[book,test]'
+	touch $@
+
+teach: $(TEACH_STAMP) ## add what teachers need to grade assignments (nbgrader)
+
+$(TEACH_STAMP): $(STAMP)
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --constraint requirements.txt --editable './lib[book,test,teach]'
+	touch $@
+
+generated: $(STAMP)
+	$(BIN)/python -m compactvision scorecard --pages book/generated
+
+book: generated ## build the whole book from the stored outputs, warnings as errors
+	$(BIN)/jupyter-book build . --warningiserror --keep-going
+	@echo "Open _build/html/index.html"
+
+test: lint unit notebooks-test book pages-test ## style, unit tests, notebooks, book build, pages in a browser
+
+lint: $(STAMP) ## style of the code and the floors' import contract
+	$(BIN)/ruff check lib tests
+	$(BIN)/ruff format --check lib tests
+	$(BIN)/lint-imports --config lib/pyproject.toml
+
+unit: $(STAMP) ## unit tests with coverage
+	$(BIN)/pytest tests --ignore=tests/book -n 2 --dist loadfile --cov=compactvision --cov-report=term:skip-covered --cov-fail-under=90
+
+notebooks-test: $(STAMP) ## every notebook, executed and checked (nbval)
+	$(BIN)/pytest -c tests/pytest.ini --rootdir=. --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -p no:cacheprovider --durations=5 notebooks
+
+pages-test: generated ## the built pages, statically and in headless Chromium
+	$(BIN)/pytest tests/book
+
+notebooks: $(STAMP) ## execute the notebooks again and store their outputs (SLUG=... for one)
+	$(BIN)/python -m compactvision execute $(SLUG)
+
+quick: $(STAMP) ## make the quick record of a chapter: make quick SLUG=foundations
+	$(BIN)/python -m compactvision run $(or $(SLUG),$(error name the chapter: make quick SLUG=foundations)) --profile quick --seeds $(SEEDS) --save
+
+full: $(STAMP) ## make the full record of a chapter: make full SLUG=...
+	$(BIN)/python -m compactvision run $(or $(SLUG),$(error name the chapter: make full SLUG=foundations)) --profile full --seeds $(SEEDS) --save
+
+benchmark: $(STAMP) ## timings side by side (never part of the tests)
+	for script in tests/benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+lock: $(STAMP) ## resolve requirements.txt anew from lib/pyproject.toml
+	printf 'torch==2.11.0\ntorchvision==0.26.0\n' > $(VENV)/pins.txt
+	cd lib && ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-emit-index-url --no-emit-find-links \
+		--no-header --no-annotate --constraint ../$(VENV)/pins.txt pyproject.toml --output-file ../requirements.txt
+
+repository: $(STAMP) ## set the repository's address everywhere: make repository URL=https://github.com/you/book
+	$(BIN)/python -m compactvision repository $(or $(URL),$(error name the address: make repository URL=https://github.com/you/book))
+
+clean: ## remove everything that make builds, the environment included
+	rm -rf _build book/generated $(VENV)
