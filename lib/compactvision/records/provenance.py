@@ -1,0 +1,129 @@
+"""Where a result comes from: commit, versions, device and a digest of the method's files."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from compactvision.records.places import PACKAGE
+
+
+@dataclass(frozen=True)
+class Device:
+    """The device of a run.
+
+    Attributes
+    ----------
+    kind : str
+        "cpu", "cuda" or "mps".
+    name : str
+        The processor's name as the system gives it.
+    threads : int
+        Threads that torch used on the CPU.
+    """
+
+    kind: str
+    name: str
+    threads: int
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine() or "unknown processor"
+
+
+def describe_device(kind: str) -> Device:
+    """Describe the device that a run of this kind ("cpu", "cuda", "mps") uses."""
+    import torch
+
+    name = torch.cuda.get_device_name() if kind == "cuda" else _processor()
+    return Device(kind, name, torch.get_num_threads())
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the package, Python, torch, torchvision and numpy, and of CUDA where there is one."""
+    import numpy
+    import torch
+    import torchvision
+
+    import compactvision
+
+    found = {
+        "compactvision": compactvision.__version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "torchvision": str(torchvision.__version__),
+        "numpy": str(numpy.__version__),
+    }
+    if torch.cuda.is_available():
+        found["cuda"] = str(torch.version.cuda)
+    return found
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(PACKAGE), *arguments], capture_output=True, text=True, timeout=20, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+@cache
+def commit() -> tuple[str | None, bool]:
+    """Return the commit of the package's working copy and whether its Python files differ from it.
+
+    ``(None, False)`` where the package does not lie in a git working copy of its own.
+    """
+    if _git("ls-files", "--error-unmatch", "__init__.py") is None:
+        return None, False
+    name = _git("rev-parse", "HEAD")
+    changes = _git("status", "--porcelain", "--", ":(glob)**/*.py")
+    return name, bool(changes)
+
+
+def method_files(files: tuple[str, ...]) -> list[Path]:
+    """Return the Python files behind a chapter's ``files``, given relative to the package.
+
+    Parameters
+    ----------
+    files : tuple of str
+        Files ("pruning/dcff.py") or sub-packages ("measure"), which stand for all their Python files.
+
+    Raises
+    ------
+    ValueError
+        If one of them does not exist.
+    """
+    found: list[Path] = []
+    for name in files:
+        path = PACKAGE / name
+        if path.is_file():
+            found.append(path)
+        elif path.is_dir():
+            found.extend(sorted(path.rglob("*.py")))
+        else:
+            raise ValueError(f"files: {name!r} is no file or sub-package of compactvision")
+    return found
+
+
+def method_digest(files: tuple[str, ...]) -> str:
+    """Return a SHA-256 digest of the names and texts of a chapter's files, the same on every system.
+
+    Line ends and white space at line ends do not count.
+    """
+    digest = hashlib.sha256()
+    for path in method_files(files):
+        lines = [line.rstrip() for line in path.read_text(encoding="utf-8").splitlines()]
+        digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0")
+        digest.update("\n".join(lines).rstrip().encode() + b"\0")
+    return digest.hexdigest()
