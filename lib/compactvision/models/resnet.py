@@ -3,7 +3,8 @@
 A 3 x 3 stem, three stages of basic blocks with 16, 32 and 64 channels on maps of 32, 16 and 8 pixels, global average
 pooling and one linear layer: depth ``6 n + 2``. Every ReLU is its own module, not in place and called once in a
 forward pass, so that hooks, gates and ablations see each activation. Counts in the docstrings are for
-``num_classes=10``, three input channels, 32 x 32 pixels and option A; MACs are those of convolutions and the linear layer.
+``num_classes=10``, three input channels, 32 x 32 pixels and option A; MACs are those of convolutions and
+the linear layer.
 """
 
 from __future__ import annotations

@@ -1,0 +1,27 @@
+"""What a network costs and how often it is right: parameters, MACs, latency, accuracy."""
+
+from compactvision.measure.accuracy import accuracy, confusion, per_class_accuracy
+from compactvision.measure.counts import CONVENTIONS, Summary, macs, macs_by_module, operations, parameters, summary
+from compactvision.measure.latency import Latency, LatencyComparison, Ratio, latency, latency_ratio
+from compactvision.measure.operations import OperationCounter
+from compactvision.measure.state import evaluating
+
+__all__ = [
+    "CONVENTIONS",
+    "Latency",
+    "LatencyComparison",
+    "OperationCounter",
+    "Ratio",
+    "Summary",
+    "accuracy",
+    "confusion",
+    "evaluating",
+    "latency",
+    "latency_ratio",
+    "macs",
+    "macs_by_module",
+    "operations",
+    "parameters",
+    "per_class_accuracy",
+    "summary",
+]

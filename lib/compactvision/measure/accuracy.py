@@ -1,0 +1,120 @@
+"""Accuracy of a classifier over any iterable of (inputs, targets)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from compactvision.measure.state import evaluating, placement
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+"""Anything that yields inputs (B, ...) and integer targets (B,)."""
+
+
+def accuracy(model: nn.Module, batches: Batches, *, top: int = 1) -> float:
+    """Return the share of targets that are among the ``top`` highest logits.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Maps inputs to logits (B, C), or (B, C, ...) with one class a position; run in evaluation mode without
+        gradients and left as it was.
+    batches : iterable of (Tensor, Tensor)
+        Inputs (B, ...) and integer targets (B,), or (B, ...) with one class a position. They are moved to the model's
+        device.
+    top : int, default 1
+        How many of the highest logits count as a hit.
+
+    Returns
+    -------
+    float
+        In [0, 1]; every target weighs the same, whatever the size of its batch.
+
+    Raises
+    ------
+    ValueError
+        If ``batches`` is empty, logits and targets do not fit, a target is no class, a logit is NaN, or ``top`` is not
+        between 1 and the number of classes.
+    """
+    hits = seen = 0
+    with evaluating(model):
+        for logits, targets in _logits(model, batches):
+            if not 1 <= top <= logits.shape[1]:
+                raise ValueError(f"top must be between 1 and the {logits.shape[1]} classes, got {top}")
+            best = logits.topk(top, dim=1).indices if top > 1 else logits.argmax(1, keepdim=True)  # (B, top, ...)
+            hits += int((best == targets.unsqueeze(1)).sum())
+            seen += targets.numel()
+    return hits / seen
+
+
+def confusion(model: nn.Module, batches: Batches, num_classes: int) -> Tensor:
+    """Return how often each class was predicted as each class.
+
+    Parameters
+    ----------
+    model, batches
+        As for :func:`accuracy`.
+    num_classes : int
+        Number of classes C, equal to the logits' second dimension.
+
+    Returns
+    -------
+    Tensor
+        (C, C) int64 on the CPU; rows are the true classes, columns the predicted ones.
+
+    Raises
+    ------
+    ValueError
+        As for :func:`accuracy`, and if the logits have another number of classes.
+    """
+    matrix = torch.zeros(num_classes, num_classes, dtype=torch.long)
+    with evaluating(model):
+        for logits, targets in _logits(model, batches):
+            if logits.shape[1] != num_classes:
+                raise ValueError(f"num_classes is {num_classes} but the logits have {logits.shape[1]} classes")
+            pairs = targets.long().flatten() * num_classes + logits.argmax(1).flatten()  # (B * ...,)
+            matrix += torch.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes).cpu()
+    return matrix
+
+
+def per_class_accuracy(model: nn.Module, batches: Batches, num_classes: int) -> Tensor:
+    """Return the accuracy on the targets of each class; arguments and errors as for :func:`confusion`.
+
+    Returns
+    -------
+    Tensor
+        (C,) float64 on the CPU, in [0, 1]; NaN for a class that has no target.
+    """
+    matrix = confusion(model, batches, num_classes).double()
+    return matrix.diagonal() / matrix.sum(dim=1)
+
+
+def _logits(model: nn.Module, batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield checked logits (B, C, ...) and targets (B, ...) on the model's device."""
+    device, _ = placement(model)
+    empty = True
+    for index, (inputs, targets) in enumerate(batches):
+        logits, targets = model(inputs.to(device)), targets.to(device)
+        _check(logits, targets, index)
+        empty = False
+        yield logits, targets
+    if empty:
+        raise ValueError("batches is empty: there is nothing to measure")
+
+
+def _check(logits: Tensor, targets: Tensor, index: int) -> None:
+    where = f"in batch {index} of batches"
+    if logits.ndim < 2 or targets.shape != logits.shape[:1] + logits.shape[2:]:
+        shapes = f"{tuple(logits.shape)} and {tuple(targets.shape)}"
+        raise ValueError(f"logits must be (B, C, ...) and targets (B, ...), got {shapes} {where}")
+    if targets.is_floating_point() or targets.is_complex():
+        raise ValueError(f"targets must be integers, got {targets.dtype} {where}")
+    if targets.numel() == 0:
+        raise ValueError(f"targets are empty {where}")
+    if logits.isnan().any():
+        raise ValueError(f"logits hold NaN {where}")
+    low, high = int(targets.min()), int(targets.max())
+    if low < 0 or high >= logits.shape[1]:
+        raise ValueError(f"targets must lie in 0..{logits.shape[1] - 1}, got {low}..{high} {where}")

@@ -1,0 +1,82 @@
+"""Runs a model for measuring and leaves it as it was; makes example inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+Example = Tensor | Sequence[int] | Sequence[Tensor]
+"""Input with a batch dimension, shape (C, H, W) of one, or several inputs with a batch dimension each."""
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put the model into evaluation mode without gradients; on exit, training flags and buffers are as before.
+
+    The training flag is kept for each module on its own, so a partly frozen network stays partly frozen.
+    """
+    flags = {module: module.training for module in model.modules()}
+    buffers = [_remember(module, name) for module in flags for name in module._buffers]
+    try:
+        model.eval()
+        with torch.inference_mode(False), torch.no_grad():
+            yield
+    finally:
+        for restore in buffers:
+            restore()
+        for module, flag in flags.items():
+            module.training = flag
+
+
+def _remember(module: nn.Module, name: str) -> Callable[[], None]:
+    """Return a function that puts one buffer back; a buffer that was not written is not touched."""
+    buffer = module._buffers[name]
+    if buffer is None:
+        return lambda: module._buffers.__setitem__(name, None)
+    before = buffer.detach().clone()
+    version = None if buffer.is_inference() else buffer._version
+
+    def restore() -> None:
+        if version is None or buffer._version != version:
+            with torch.inference_mode():
+                buffer.copy_(before)
+        module._buffers[name] = buffer
+
+    return restore
+
+
+def placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Return the device of the model's first parameter or buffer and the dtype of its first floating-point one."""
+    tensors = [*model.parameters(), *model.buffers()]
+    device = tensors[0].device if tensors else torch.device("cpu")
+    dtype = next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.get_default_dtype())
+    return device, dtype
+
+
+def inputs_from(model: nn.Module, example: Example) -> tuple[Tensor, ...]:
+    """Return the positional inputs that ``example`` stands for, on the model's device.
+
+    A shape becomes one standard-normal input with batch size 1 and the model's dtype, the same at every call.
+
+    Raises
+    ------
+    ValueError
+        If ``example`` is empty, mixes tensors with other things, or a tensor has no batch dimension or an
+        empty one.
+    """
+    device, dtype = placement(model)
+    if isinstance(example, Tensor):
+        example = (example,)
+    items = tuple(example)
+    if items and all(isinstance(item, int) and item > 0 for item in items):
+        generator = torch.Generator().manual_seed(0)
+        return (torch.randn(1, *items, generator=generator, device="cpu").to(device, dtype),)
+    if not items or not all(isinstance(item, Tensor) for item in items):
+        raise ValueError(f"example must be a tensor, a shape of positive integers or several tensors, got {example!r}")
+    for item in items:
+        if item.ndim < 2 or item.shape[0] == 0:
+            raise ValueError(f"example must have a batch dimension that is not empty, got shape {tuple(item.shape)}")
+    return tuple(item.to(device) for item in items)
