@@ -1,0 +1,185 @@
+"""Batches of an image set: per-sample random crop and flip, normalisation, shards for several processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compactvision.data import keys
+
+if TYPE_CHECKING:
+    from compactvision.data.arrays import ImageSet
+
+_ORDER, _AUGMENT = 1, 2  # separate streams of random numbers
+
+
+class Batches:
+    """Re-iterable batches ``(inputs, targets)`` of one epoch.
+
+    The order of an epoch is a function of (seed, epoch), a sample's crop and flip are functions of (seed, epoch,
+    number of the sample in the set). Batch size, number of processes and the place where a run was resumed change
+    neither. Iterating uses the epoch last given to :meth:`set_epoch` (0 at first) and does *not* advance it: two
+    loops without ``set_epoch`` in between give the same batches. ``fit`` calls ``set_epoch``.
+
+    Parameters
+    ----------
+    images : the set; batches are made on its device.
+    batch_size : images in a batch of all processes together.
+    shuffle : new order for every epoch; else the set's own order.
+    crop : pixels of black (zero) border added on each side before an H x W window is cut at random; 0: none.
+    flip : mirror left-right with probability 1/2.
+    seed : of order, crops and flips.
+    drop_last : leave out a last batch that is smaller.
+    dtype : of the inputs; they are normalised in float32 and rounded once.
+    channels_last : memory format of the inputs.
+
+    Raises
+    ------
+    ValueError
+        Where a size is out of range, ``drop_last`` leaves no batch, or crop or flip would move the pixels of an image
+        but not those of its mask.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        batch_size: int = 128,
+        *,
+        shuffle: bool = False,
+        crop: int = 0,
+        flip: bool = False,
+        seed: int = 0,
+        drop_last: bool = False,
+        dtype: torch.dtype = torch.float32,
+        channels_last: bool = False,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        if crop < 0:
+            raise ValueError(f"crop must be at least 0, not {crop}")
+        if not dtype.is_floating_point:
+            raise ValueError(f"dtype must be a floating-point type, not {dtype}")
+        if drop_last and batch_size > len(images):
+            raise ValueError(f"batch_size {batch_size} with drop_last leaves no batch of {len(images)} images")
+        if (crop or flip) and images.targets.ndim >= 3 and images.targets.shape[-2:] == images.images.shape[-2:]:
+            raise ValueError(
+                f"targets of shape {tuple(images.targets.shape)} are masks: crop and flip would not move them"
+            )
+        self.images = images
+        self.batch_size, self.drop_last = batch_size, drop_last
+        self.shuffle, self.crop, self.flip, self.seed = shuffle, crop, flip, seed
+        self.dtype, self.channels_last = dtype, channels_last
+        self.epoch, self.rank, self.world = 0, 0, 1
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.images), self.batch_size)
+        return whole + bool(rest and not self.drop_last)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self.starting_at(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch (>= 0) whose order and augmentation the next loop uses."""
+        if epoch < 0:
+            raise ValueError(f"epoch must be at least 0, not {epoch}")
+        self.epoch = epoch
+
+    def shard(self, rank: int, world: int) -> Batches:
+        """Return the batches of one of ``world`` processes.
+
+        Every global batch is cut into ``world`` contiguous pieces whose sizes differ by at most one: put side by side
+        the k-th pieces are the k-th global batch. (Where the last batch has fewer images than there are processes,
+        some pieces are empty; ``drop_last`` avoids that.)
+        """
+        if not 1 <= world <= self.batch_size:
+            raise ValueError(f"world must lie in [1, batch_size = {self.batch_size}], not {world}")
+        if not 0 <= rank < world:
+            raise ValueError(f"rank must lie in [0, {world}), not {rank}")
+        if self.world != 1:
+            raise ValueError(f"these batches are a shard already: rank {self.rank} of {self.world}")
+        piece = Batches(
+            self.images,
+            self.batch_size,
+            shuffle=self.shuffle,
+            crop=self.crop,
+            flip=self.flip,
+            seed=self.seed,
+            drop_last=self.drop_last,
+            dtype=self.dtype,
+            channels_last=self.channels_last,
+        )
+        piece.epoch, piece.rank, piece.world = self.epoch, rank, world
+        return piece
+
+    def starting_at(self, step: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Iterate from batch number ``step`` of the epoch on, without making those before it."""
+        if not 0 <= step <= len(self):
+            raise ValueError(f"step must lie in [0, {len(self)}], not {step}")
+        return self._epoch(step)
+
+    def indices(self) -> list[Tensor]:
+        """Return the numbers of the samples in each batch of the current epoch (this shard's): (B,) int64, on CPU."""
+        return [torch.from_numpy(chosen) for chosen in self._chosen()]
+
+    def raw(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Iterate like the batches, with inputs cropped and flipped but still uint8 (for pictures and tests)."""
+        return self._epoch(0, normalise=False)
+
+    def _chosen(self, step: int = 0) -> list[np.ndarray]:
+        n = len(self.images)
+        order = keys.permutation(keys.key(self.seed, self.epoch, _ORDER), n) if self.shuffle else np.arange(n)
+        pieces = []
+        for k in range(step, len(self)):
+            batch = order[k * self.batch_size : (k + 1) * self.batch_size]
+            low, high = (r * len(batch) // self.world for r in (self.rank, self.rank + 1))
+            pieces.append(batch[low:high])
+        return pieces
+
+    def _epoch(self, step: int, normalise: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
+        device = self.images.images.device
+        moves = self._moves().to(device)  # (3, N)
+        scale = [torch.tensor(v, device=device).view(1, -1, 1, 1) for v in (self.images.mean, self.images.std)]
+        for numbers in self._chosen(step):
+            chosen = torch.from_numpy(numbers).to(device)
+            pixels = self.images.images[chosen]  # (B, C, H, W)
+            if self.crop or self.flip:
+                pixels = crop_and_flip(pixels, *moves[:, chosen], self.crop)
+            if self.channels_last:
+                pixels = pixels.contiguous(memory_format=torch.channels_last)
+            inputs = pixels.float().div_(255).sub_(scale[0]).div_(scale[1]).to(self.dtype) if normalise else pixels
+            yield inputs, self.images.targets[chosen]
+
+    def _moves(self) -> Tensor:
+        """Row and column of each sample's window, and whether it is mirrored: (3, N) int64."""
+        bits = keys.stream(keys.key(self.seed, self.epoch, _AUGMENT), np.arange(len(self.images)))
+        places = 2 * self.crop + 1
+        top = keys.below(bits, places)
+        left = keys.below(bits << np.uint64(32), places)
+        mirrored = (bits & np.uint64(1)).astype(np.int64) * self.flip
+        return torch.from_numpy(np.stack([top, left, mirrored]))
+
+
+def crop_and_flip(pixels: Tensor, top: Tensor, left: Tensor, mirrored: Tensor, crop: int) -> Tensor:
+    """Cut one H x W window out of each image, set in a border of zeros, and mirror some.
+
+    Parameters
+    ----------
+    pixels : (B, C, H, W), any type.
+    top, left : (B,) int64 in [0, 2 * crop]: the window's corner in the image with its border.
+    mirrored : (B,) 0 or 1: mirror the window left-right.
+    crop : width of the border in pixels.
+
+    Returns
+    -------
+    (B, C, H, W) of the same type, contiguous.
+    """
+    height, width = pixels.shape[-2:]
+    if crop:
+        windows = torch.nn.functional.pad(pixels, (crop, crop, crop, crop))  # (B, C, H + 2 crop, W + 2 crop)
+        windows = windows.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, 2 crop + 1, 2 crop + 1, H, W): a view
+        pixels = windows[torch.arange(len(pixels), device=pixels.device), :, top, left]  # (B, C, H, W)
+    return torch.where(mirrored.bool().view(-1, 1, 1, 1), pixels.flip(3), pixels)

@@ -1,0 +1,99 @@
+"""Every named set in one table: load it, or read what it is."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from compactvision.data import digits, glyphs, official
+from compactvision.data.arrays import ImageSet
+
+# builder(train, **options) -> ImageSet; the options are the builder's own keyword arguments
+BUILDERS: dict[str, Callable[..., ImageSet]] = {
+    "glyphs": glyphs.load_glyphs,
+    "digits": digits.load_digits,
+    **{name: functools.partial(official.load_official, name) for name in official.SOURCES},
+}
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a set is, for tables and the command line."""
+
+    name: str
+    images: str  # "50,000 + 10,000, 32x32 RGB"
+    classes: int
+    embedded: bool  # generated or part of a library: nothing to download
+    present: bool  # embedded, or its files lie in the folder (not checked for damage)
+    licence: str
+    mib: int  # on disk; 0 for embedded sets
+
+
+def names() -> tuple[str, ...]:
+    """Return the names that :func:`load` knows."""
+    return tuple(BUILDERS)
+
+
+def load(
+    name: str, *, train: bool = True, root: str | Path | None = None, download: bool = True, **options: object
+) -> ImageSet:
+    """Load the training or the test part of a named set.
+
+    Parameters
+    ----------
+    name : one of :func:`names`.
+    train : the training part, else the test part.
+    root : folder with the downloaded sets, in torchvision's layout; :func:`folder` where not given. Embedded sets
+        ignore it.
+    download : fetch a missing set with torchvision. Present files are never fetched again, and nothing is written.
+    options : of the set, see :func:`~compactvision.data.glyphs.load_glyphs`.
+
+    Raises
+    ------
+    ValueError
+        Where the name or an option is unknown.
+    DataError
+        Where files are missing, damaged, truncated, not readable or not writable. Another set is never taken instead.
+    """
+    builder = _builder(name)
+    accepted = dict(inspect.signature(builder).parameters)
+    if "root" in accepted:
+        return builder(train=train, root=root, download=download, **_known(name, options, set()))
+    return builder(train=train, **_known(name, options, set(accepted) - {"train"}))
+
+
+def describe(name: str) -> Description:
+    """Describe a named set without loading it.
+
+    Raises
+    ------
+    ValueError
+        Where the name is unknown.
+    DataError
+        Where ``COMPACTVISION_DATA`` is not a folder and the set is not embedded.
+    """
+    _builder(name)
+    if name == "glyphs":
+        return Description(name, "any number, 32x32 RGB", 10, True, True, glyphs.LICENCE, 0)
+    if name == "digits":
+        return Description(name, "1,348 + 449, 8x8 grey", 10, True, True, digits.LICENCE, 0)
+    source = official.SOURCES[name]
+    channels, height, width = source.shape
+    images = f"{source.sizes[0]:,} + {source.sizes[1]:,}, {height}x{width} {'RGB' if channels == 3 else 'grey'}"
+    return Description(name, images, source.num_classes, False, official.present(name), source.licence, source.mib)
+
+
+def _builder(name: str) -> Callable[..., ImageSet]:
+    if name not in BUILDERS:
+        raise ValueError(f"name must be one of {', '.join(BUILDERS)}, not {name!r}")
+    return BUILDERS[name]
+
+
+def _known(name: str, options: dict[str, object], accepted: set[str]) -> dict[str, object]:
+    unknown = sorted(set(options) - accepted)
+    if unknown:
+        raise ValueError(f"options of {name} are {', '.join(sorted(accepted)) or 'none'}, not {', '.join(unknown)}")
+    return options
