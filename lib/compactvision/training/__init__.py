@@ -1,0 +1,11 @@
+"""Training: one readable :func:`fit`, :func:`evaluate`, learning-rate schedules, checkpoints, callbacks."""
+
+from . import schedules
+from .evaluate import evaluate
+from .fit import fit
+from .history import History
+from .losses import NonFiniteLoss
+from .schedules import Schedule
+from .state import Callback, State
+
+__all__ = ["Callback", "History", "NonFiniteLoss", "Schedule", "State", "evaluate", "fit", "schedules"]

@@ -1,0 +1,102 @@
+"""Checks of the arguments of fit and evaluate, each a ValueError that names the argument."""
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def positive(name: str, value: Any) -> int:
+    """`value` if it is an int > 0."""
+    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+        raise ValueError(f"{name} must be a whole number > 0, not {value!r}")
+    return value
+
+
+def model_device(model: nn.Module, device: str | torch.device | None) -> torch.device:
+    """Device of the model's parameters and buffers, which must be `device` if that is given."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+    found = {tensor.device for tensor in [*model.parameters(), *model.buffers()]} or {torch.device("cpu")}
+    if len(found) > 1:
+        raise ValueError(f"model is spread over several devices: {', '.join(sorted(map(str, found)))}")
+    here = found.pop()
+    if device is None:
+        return here
+    try:
+        wanted = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device={device!r} is no device") from error
+    if wanted.type != here.type or wanted.index not in (None, here.index):
+        raise ValueError(f"device={str(device)!r}, but the model is on {str(here)!r}; move the model first")
+    return here
+
+
+def length(batches: Iterable, epochs: int) -> int | None:
+    """Batches in an epoch, None where the source cannot say."""
+    if not isinstance(batches, Iterable) and not hasattr(batches, "__getitem__"):
+        raise ValueError(f"batches must be an iterable of (inputs, targets), not {type(batches).__name__}")
+    if isinstance(batches, Iterator) and epochs > 1:
+        raise ValueError(f"batches is an iterator, which can be read once only, but epochs={epochs}")
+    try:
+        count = len(batches)
+    except TypeError:
+        return None
+    if count == 0:
+        raise ValueError("batches is empty")
+    return count
+
+
+def pair(batch: Any) -> tuple[Any, Any]:
+    """Return inputs and targets of a batch."""
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        raise ValueError(f"batches must yield pairs (inputs, targets), not {type(batch).__name__} {_size(batch)}")
+    return batch[0], batch[1]
+
+
+def scalar(value: Any) -> torch.Tensor:
+    """Return the loss, which must be a tensor with one element and no dimension."""
+    if not isinstance(value, torch.Tensor) or value.ndim != 0:
+        shown = f"shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
+        raise ValueError(f"loss must give a scalar tensor, not {shown}")
+    return value
+
+
+def optimizer_for(
+    optimizer: torch.optim.Optimizer | None, model: nn.Module, device: torch.device, precision: str
+) -> torch.optim.Optimizer:
+    """Return the optimiser, or the default one: SGD with lr 0.1, Nesterov momentum 0.9, weight decay 5e-4."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if optimizer is None:
+        if not trained:
+            raise ValueError("model has no parameter that requires a gradient")
+        return torch.optim.SGD(trained, lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise ValueError(f"optimizer must be a torch.optim.Optimizer, not {type(optimizer).__name__}")
+    if precision == "fp16" and isinstance(optimizer, torch.optim.LBFGS):
+        raise ValueError("optimizer: LBFGS evaluates the loss several times a step and cannot be used with fp16")
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.device != device:
+                raise ValueError(f"optimizer holds a parameter on {parameter.device}, the model is on {device}")
+    return optimizer
+
+
+def settings(loss: Any, every_steps: Any, checkpoint: Any, clip_norm: Any, seed: Any) -> None:
+    """Check the arguments that need no other one."""
+    if not callable(loss):
+        raise ValueError(f"loss must be callable (outputs, targets) -> scalar, not {loss!r}")
+    if every_steps is not None:
+        positive("every_steps", every_steps)
+        if checkpoint is None:
+            raise ValueError(f"every_steps={every_steps!r} needs a path in checkpoint")
+    if clip_norm is not None and not (math.isfinite(clip_norm) and clip_norm > 0):
+        raise ValueError(f"clip_norm must be positive and finite, not {clip_norm!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed must be a whole number >= 0, not {seed!r}")
+
+
+def _size(batch: Any) -> str:
+    return f"of length {len(batch)}" if hasattr(batch, "__len__") else ""

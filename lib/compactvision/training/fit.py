@@ -1,0 +1,232 @@
+"""One training loop for every chapter."""
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import checks, distributed
+from .checkpoint import Checkpoint, Loose, describe
+from .evaluate import evaluate, modes_kept
+from .history import History
+from .losses import LossMeter
+from .precision import Precision, as_float, samples, to_device
+from .progress import Bar
+from .randomness import Stream, seeded
+from .schedules import Rates
+from .state import Callbacks, State
+
+
+def fit(
+    model: nn.Module,
+    batches: Iterable,
+    *,
+    epochs: int,
+    optimizer: torch.optim.Optimizer | None = None,
+    loss: Callable = F.cross_entropy,
+    schedule: Callable | None = None,
+    callbacks: Iterable = (),
+    validate: Iterable | Callable | None = None,
+    precision: str = "fp32",
+    channels_last: bool = False,
+    device: str | torch.device | None = None,
+    checkpoint: str | os.PathLike | None = None,
+    every_steps: int | None = None,
+    progress: bool = True,
+    clip_norm: float | None = None,
+    seed: int = 0,
+) -> History:
+    """Train `model` in place and return one row of numbers an epoch.
+
+    The result is a function of the arguments: all global random generators are seeded with `seed` (plus the rank of
+    the process) at the start and put back on return. Started again after an interruption with the same arguments
+    and a fresh model, it continues from `checkpoint`; on the CPU, with the same number of threads, it ends with bitwise
+    the weights of an uninterrupted run. A finished run returns at once. Under torchrun every process calls it.
+
+    Parameters
+    ----------
+    model : Module
+        Trained where it is. Training flags are put back on return, gradients are None.
+    batches : iterable of (inputs, targets)
+        Read once an epoch. ``set_epoch(epoch)`` and, with several processes, ``shard(rank, world)`` are called where
+        the source has them. A DataLoader with workers that live through epochs cannot be continued bitwise.
+    epochs : int
+        Passes over `batches`, > 0.
+    optimizer : Optimizer, optional
+        With any parameter groups; default SGD(lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True).
+    loss : callable (outputs, targets) -> scalar Tensor
+        Mean over the samples of the batch; sees outputs in float32 at least.
+    schedule : callable (position, total) -> factor, optional
+        Factor on each group's initial learning rate, see :mod:`compactvision.training.schedules`.
+    callbacks : iterable of objects
+        With some of ``on_start``, ``before_step``, ``on_step``, ``on_epoch``; see
+        :class:`compactvision.training.Callback`.
+    validate : iterable of (inputs, targets), or callable (model) -> dict of float, optional
+        Evaluated after each epoch; its numbers enter the row as ``val_<name>``.
+    precision : {"fp32", "bf16", "fp16"}
+        Format of the forward and backward pass; weights keep theirs. fp16 scales the loss.
+    channels_last : bool
+        Whether weights and images of shape (B, C, H, W) are in channels-last order while training.
+    device : device, optional
+        Must be the model's, which is the default; batches are moved there.
+    checkpoint : path, optional
+        Written after every epoch, and after every `every_steps` steps.
+    every_steps : int, optional
+        Steps of the run between checkpoints, > 0.
+    progress : bool
+        Whether a run that lasts shows a bar.
+    clip_norm : float, optional
+        Largest Euclidean norm of all gradients together, > 0.
+    seed : int
+        Seed of the global generators, >= 0.
+
+    Returns
+    -------
+    History
+        Rows with ``epoch``, ``lr``, ``train_loss``, ``seconds`` and ``val_*``.
+
+    Raises
+    ------
+    ValueError
+        An argument is wrong, `batches` is empty, or `checkpoint` belongs to a different run.
+    NonFiniteLoss
+        The loss is NaN or infinite; names epoch, step and the last good checkpoint.
+    OSError
+        A checkpoint could not be written; the previous one is unchanged.
+    """
+    checks.positive("epochs", epochs)
+    checks.settings(loss, every_steps, checkpoint, clip_norm, seed)
+    here = checks.model_device(model, device)
+    cast = Precision(precision, here)
+    optimizer = checks.optimizer_for(optimizer, model, here, precision)
+    group = distributed.current(here)
+    batches = group.shard(batches)
+    steps = checks.length(batches, epochs)
+    rates = Rates(optimizer, schedule, epochs, steps)
+    hooks = Callbacks(callbacks)
+    state = State(model, optimizer, here, epochs, steps)
+    losses = LossMeter(interval=1 if here.type == "cpu" else 50)
+    stream = Stream(batches)
+    store = Checkpoint(
+        checkpoint,
+        describe(
+            model,
+            optimizer,
+            epochs=epochs,
+            steps_per_epoch=steps,
+            seed=seed,
+            schedule=schedule,
+            loss=loss,
+            callbacks=hooks.names(),
+            precision=precision,
+            clip_norm=clip_norm,
+            processes=group.world,
+        ),
+        {
+            "callbacks": hooks,
+            "model": model,
+            "optimizer": optimizer,
+            "loose": Loose(model, optimizer),
+            "scaler": cast.scaler,
+            "losses": losses,
+            "history": state.history,
+            "position": state,
+        },
+        stream,
+        group,
+    )
+
+    def gradients() -> Tensor:
+        """Compute the gradients of one step; optimisers such as LBFGS call this several times."""
+        parameters = trained(model, optimizer)
+        for parameter in parameters:
+            parameter.grad = None
+        count = samples(state.inputs, state.targets)
+        value = torch.zeros((), device=here)
+        if count:
+            with cast.autocast():
+                state.outputs = model(state.inputs)
+            value = checks.scalar(loss(as_float(state.outputs), state.targets))
+            cast.scaler.scale(value).backward()
+        state.loss, count = group.average_gradients_(parameters, value.detach(), count)
+        losses.add(state, count)
+        if precision == "fp16":
+            cast.scaler.unscale_(optimizer)
+        hooks.call("before_step", state)
+        if clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
+        return state.loss
+
+    with (
+        seeded(seed + group.rank),
+        prepared(model, optimizer, rates, channels_last),
+        Bar(progress and group.first) as bar,
+    ):
+        group.broadcast_(model)
+        hooks.call("on_start", state)
+        state.checkpoint = store.load()
+        bar.start(state.step, state.total_steps)
+        while state.epoch < epochs:
+            began = time.perf_counter()
+            for batch in stream.epoch(state.epoch, skip=state.batch):
+                state.inputs, state.targets = to_device(checks.pair(batch), here, channels_last)
+                rates.set(state.epoch, state.step)
+                cast.step(optimizer, gradients)
+                state.step += 1
+                state.batch += 1
+                hooks.call("on_step", state)
+                if every_steps and state.step % every_steps == 0:
+                    state.checkpoint = store.save()
+                bar.step()
+            if state.batch == 0:
+                raise ValueError(f"batches gave nothing in epoch {state.epoch}")
+            group.broadcast_(model, parameters=False)
+            row = {"epoch": state.epoch + 1, "lr": state.lr, "train_loss": losses.take()}
+            row.update(validation(model, validate, loss, precision, channels_last))
+            state.history.rows.append({**row, "seconds": time.perf_counter() - began})
+            hooks.call("on_epoch", state)
+            bar.note(row)
+            state.epoch, state.batch = state.epoch + 1, 0
+            state.checkpoint = store.save()
+    return state.history
+
+
+def trained(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """Parameters of the model and of the optimiser that require a gradient, each once, in a fixed order."""
+    held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return list({id(p): p for p in [*model.parameters(), *held] if p.requires_grad}.values())
+
+
+def validation(model: nn.Module, validate: Iterable | Callable | None, loss: Callable, *formats) -> dict[str, float]:
+    """Numbers of the validation, named ``val_<name>``."""
+    if validate is None:
+        return {}
+    if callable(validate):
+        with modes_kept(model):
+            numbers = validate(model)
+    else:
+        precision, channels_last = formats
+        numbers = evaluate(model, validate, loss=loss, precision=precision, channels_last=channels_last)
+    return {f"val_{name}": value for name, value in numbers.items()}
+
+
+@contextmanager
+def prepared(model: nn.Module, optimizer: torch.optim.Optimizer, rates: Rates, channels_last: bool):
+    """Put the model into training mode; on leaving, put back flags, memory order and rates, and drop the gradients."""
+    convert = channels_last and all(parameter.is_contiguous() for parameter in model.parameters())
+    with modes_kept(model):
+        model.train()
+        if convert:
+            model.to(memory_format=torch.channels_last)
+        try:
+            yield
+        finally:
+            rates.restore()
+            if convert:
+                model.to(memory_format=torch.contiguous_format)
+            for parameter in trained(model, optimizer):
+                parameter.grad = None

@@ -1,0 +1,86 @@
+"""Number formats of training: fp32, bf16 by autocast, fp16 by autocast with loss scaling."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+NAMES = ("fp32", "bf16", "fp16")
+
+
+class Precision:
+    """Autocast and loss scaling for one device; weights and the loss stay in their own format.
+
+    Parameters
+    ----------
+    name : {"fp32", "bf16", "fp16"}
+        "bf16" needs native support on CUDA (compute capability 8.0 on).
+    device : torch.device
+        Where the model computes.
+
+    Raises
+    ------
+    ValueError
+        `name` is unknown, or the device cannot do it.
+    """
+
+    def __init__(self, name: str, device: torch.device):
+        if name not in NAMES:
+            raise ValueError(f"precision must be one of {', '.join(NAMES)}, not {name!r}")
+        if name == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+            raise ValueError("precision='bf16': this GPU has no native bfloat16, use 'fp16'")
+        self.name, self.device = name, device
+        self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
+
+    def autocast(self) -> AbstractContextManager:
+        """Context in which the forward pass runs."""
+        if self.name == "fp32":
+            return nullcontext()
+        dtype = torch.bfloat16 if self.name == "bf16" else torch.float16
+        return torch.autocast(self.device.type, dtype)
+
+    def step(self, optimizer: torch.optim.Optimizer, closure: Callable[[], Tensor]) -> None:
+        """Compute gradients by `closure` and step; fp16 leaves the step out when a gradient is not finite."""
+        if self.name == "fp16":
+            closure()
+            self.scaler.step(optimizer)
+            self.scaler.update()
+        else:
+            optimizer.step(closure)
+
+
+def apply(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
+    """Apply `function` to every tensor in nested tuples, lists and dicts, and hand on anything else."""
+    if isinstance(tree, Tensor):
+        return function(tree)
+    if isinstance(tree, dict):
+        return type(tree)((key, apply(function, value)) for key, value in tree.items())
+    if isinstance(tree, (tuple, list)):
+        members = [apply(function, member) for member in tree]
+        return type(tree)(*members) if hasattr(tree, "_fields") else type(tree)(members)
+    return tree
+
+
+def to_device(tree: Any, device: torch.device, channels_last: bool = False) -> Any:
+    """Tensors of a batch on the device, four-dimensional ones (B, C, H, W) in channels-last order if asked."""
+
+    def move(tensor: Tensor) -> Tensor:
+        tensor = tensor.to(device, non_blocking=True)
+        return tensor.contiguous(memory_format=torch.channels_last) if channels_last and tensor.ndim == 4 else tensor
+
+    return apply(move, tree)
+
+
+def as_float(tree: Any) -> Any:
+    """Tensors in half precision as float32, so that losses and metrics are computed in full precision."""
+    return apply(lambda t: t.float() if t.dtype in (torch.float16, torch.bfloat16) else t, tree)
+
+
+def samples(inputs: Any, targets: Any) -> int:
+    """Count the samples of a batch: the first of inputs and targets that is a tensor, else the list of inputs."""
+    for part in (inputs, targets):
+        if isinstance(part, Tensor):
+            return part.shape[0]
+    return len(inputs)
