@@ -1,4 +1,4 @@
-"""The drawing behind :mod:`compactvision.data.scenes`: signed distances, fills, backgrounds and noise, a chunk at a time.
+"""The drawing behind :mod:`compactvision.data.scenes`: signed distances, fills, backgrounds and noise.
 
 All arithmetic is integer hashing and elementwise ``+ - * /``, ``sqrt``, ``abs``, ``min``, ``max``, ``floor`` in
 float32, which IEEE 754 fixes on every machine. Here B is the number of images in a chunk, b of those that show the
@@ -93,7 +93,7 @@ def _ranks(base: np.ndarray, stream: int, n: int) -> np.ndarray:
 
 
 def _places(base: np.ndarray, count: np.ndarray, level: Difficulty, high: int, size: int):
-    """Return each object's centre (B, M, 2) as (x, y), radius (B, M), both in pixels, and turn (B, M, 2) as (cos, sin)."""
+    """Return centres (B, M, 2) as (x, y) and radii (B, M), in pixels, and turns (B, M, 2) as (cos, sin) of objects."""
     side = grid(high)
     cell = np.float32(size / side)
     number = _ranks(base, 20, side * side)[:, :high]
