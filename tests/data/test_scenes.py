@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 import torch
+from compactvision.data.catalogue import describe, load
 from compactvision.data.scene_drawing import DIFFICULTIES
 from compactvision.data.scenes import BACKGROUNDS, COLOURS, FILLS, MEAN, SHAPES, STD, load_scenes, scenes
 from hypothesis import given, settings
@@ -197,3 +198,13 @@ def test_bad_requests_are_named():
             drawn.labels(by)
     with pytest.raises(ValueError, match="non-empty"):
         drawn.subset([])
+
+
+def test_catalogue_loads_scenes():
+    loaded = load("scenes", train=False, n=12, targets="segmentation", difficulty="hard", seed=4)
+    drawn = scenes(12, train=False, difficulty="hard", seed=4)
+    assert torch.equal(loaded.images, drawn.images)
+    assert torch.equal(loaded.targets, drawn.segmentation())
+    assert loaded.name == "scenes/test"
+    assert "difficulty=hard" in loaded.provenance
+    assert describe("scenes").embedded

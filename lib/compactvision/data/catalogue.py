@@ -8,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from compactvision.data import digits, glyphs, official
+from compactvision.data import digits, glyphs, official, scenes
 from compactvision.data.arrays import ImageSet
 
 # builder(train, **options) -> ImageSet; the options are the builder's own keyword arguments
 BUILDERS: dict[str, Callable[..., ImageSet]] = {
     "glyphs": glyphs.load_glyphs,
+    "scenes": scenes.load_scenes,
     "digits": digits.load_digits,
     **{name: functools.partial(official.load_official, name) for name in official.SOURCES},
 }
@@ -78,6 +79,8 @@ def describe(name: str) -> Description:
     _builder(name)
     if name == "glyphs":
         return Description(name, "any number, 32x32 RGB", 10, True, True, glyphs.LICENCE, 0)
+    if name == "scenes":
+        return Description(name, "any number, 32x32 RGB with masks", 6, True, True, scenes.LICENCE, 0)
     if name == "digits":
         return Description(name, "1,348 + 449, 8x8 grey", 10, True, True, digits.LICENCE, 0)
     source = official.SOURCES[name]
