@@ -1,5 +1,27 @@
-"""Claims: what a paper says, written down before the run, and what our records say to it."""
+"""Claims: what a paper says, written down before the run, and what our records say to it.
 
+One file a chapter, ``claims/<slug>.toml``; its form is described in :mod:`compactvision.claims.schema`.
+"""
+
+from compactvision.claims.pages import scorecard_page, status_page, write_pages
+from compactvision.claims.report import Scorecard, scorecard, table
+from compactvision.claims.rules import Verdict, decide, judge, verdicts
 from compactvision.claims.schema import Chapter, Claim, Rule, load, slugs
 
-__all__ = ["Chapter", "Claim", "Rule", "load", "slugs"]
+__all__ = [
+    "Chapter",
+    "Claim",
+    "Rule",
+    "Scorecard",
+    "Verdict",
+    "decide",
+    "judge",
+    "load",
+    "scorecard",
+    "scorecard_page",
+    "slugs",
+    "status_page",
+    "table",
+    "verdicts",
+    "write_pages",
+]

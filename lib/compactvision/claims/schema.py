@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 from compactvision.records import PROFILES
-from compactvision.records.places import claims_folder
+from compactvision.records.places import claims_folder, notebooks_folder
 
 KINDS = ("exact", "scaled", "trained")
 PARTS = ("start", "look", "cut", "factorise", "redesign", "search", "use")
@@ -139,8 +139,13 @@ class Chapter:
 
 
 def slugs() -> list[str]:
-    """Return the chapters that have a claim file, in alphabetical order."""
-    return sorted(path.stem for path in claims_folder().glob("*.toml"))
+    """Return the chapters that have a claim file: in the order of ``_toc.yml`` where there is one, then by name."""
+    found = sorted(path.stem for path in claims_folder().glob("*.toml"))
+    folder = notebooks_folder()
+    toc = folder.parent / "_toc.yml" if folder else None
+    text = toc.read_text(encoding="utf-8") if toc and toc.is_file() else ""
+    order = re.findall(r"^[ -]*file:\s*notebooks/(\w+)", text, flags=re.MULTILINE)
+    return sorted(found, key=lambda slug: order.index(slug) if slug in order else len(order))
 
 
 def load(slug: str) -> Chapter:

@@ -1,0 +1,89 @@
+"""What two pages of the book include, in MyST Markdown: the scorecard and the status of the records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import fmean
+
+from compactvision import records
+from compactvision.claims.report import CAPTIONS, GROUPS, OLDER, group_table, scorecard
+from compactvision.claims.rules import is_older
+from compactvision.claims.schema import Chapter, load, slugs
+from compactvision.plots.display import markdown_table
+from compactvision.records import PROFILES, Record
+from compactvision.records.places import notebooks_folder
+from compactvision.records.record import write_text
+
+_STATUS_NOTE = (
+    f"A record {OLDER} keeps its numbers and says so here: a file of its method has changed since it was made."
+)
+
+
+def _title(chapter: Chapter) -> str:
+    folder = notebooks_folder()
+    toc = folder.parent / "_toc.yml" if folder else None
+    listed = toc is not None and toc.is_file() and f"notebooks/{chapter.slug}" in toc.read_text(encoding="utf-8")
+    return f"{{doc}}`{chapter.title} </notebooks/{chapter.slug}>`" if listed else chapter.title
+
+
+def scorecard_page() -> str:
+    """Return the scorecard: counts by chapter, the two groups apart, then every claim."""
+    card = scorecard()
+    parts: list[str] = []
+    for group in GROUPS:
+        parts += [f"## {CAPTIONS[group].partition(':')[0]}, counted", card.summary(group).markdown or ""]
+    parts.append("## Every claim")
+    for chapter, found in card.chapters:
+        parts.append(f"### {chapter.title}")
+        parts.append(f"Chapter: {_title(chapter)}" + (f". Paper: {chapter.paper}." if chapter.paper else "."))
+        tables = [
+            group_table(list(found), group).markdown or ""
+            for group in GROUPS
+            if any(verdict.group == group for verdict in found)
+        ]
+        parts += tables or ["No claims are written down yet."]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def status_page() -> str:
+    """Return the status: for each chapter and profile the record's origin, or that nothing was measured."""
+    parts = [_STATUS_NOTE]
+    for slug in slugs():
+        chapter = load(slug)
+        found = {profile: records.load(slug, profile) for profile in PROFILES}
+        rows = [_status_row(profile, record, chapter) for profile, record in found.items()]
+        columns = ("Profile", "State", "Made", "Commit", "Device", "Versions", "Seeds", "Seconds a seed", "Memory")
+        parts += [f"## {chapter.title}", f"Chapter: {_title(chapter)}.", markdown_table(rows, columns)]
+        sources = {(s.name, s.provenance, s.digest) for record in found.values() if record for s in record.data}
+        parts += [f"- Data `{name}`: {origin} (SHA-256 `{digest[:12]}`)" for name, origin, digest in sorted(sources)]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _status_row(profile: str, record: Record | None, chapter: Chapter) -> list[str]:
+    if record is None:
+        return [profile, "– no record", *["not measured"] * 7]
+    gpu = [run.peak_gpu_memory_mb for run in record.runs if run.peak_gpu_memory_mb is not None]
+    memory = f"{max(run.peak_memory_mb for run in record.runs):,.0f} MiB"
+    commit = f"`{record.commit[:9]}`" if record.commit else "unknown"
+    return [
+        profile,
+        f"◐ {OLDER}" if is_older(record, chapter) else "✓ of today's code",
+        record.created.replace("T", " ").replace("+00:00", " UTC"),
+        commit + (" with changes" if record.dirty else ""),
+        f"{record.device.kind}: {record.device.name}, {record.device.threads} threads",
+        ", ".join(f"{name} {version}" for name, version in record.versions.items()),
+        ", ".join(map(str, record.seeds)),
+        f"{fmean(record.seconds):.1f}",
+        memory + (f"; {max(gpu):,.0f} MiB on the GPU" if gpu else ""),
+    ]
+
+
+def write_pages(folder: Path) -> list[Path]:
+    """Write ``scorecard.md`` and ``status.md`` into a folder; files that would stay the same are not touched."""
+    paths = []
+    for name, text in (("scorecard.md", scorecard_page()), ("status.md", status_page())):
+        path = folder / name
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
+        paths.append(path)
+    return paths

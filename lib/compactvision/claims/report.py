@@ -1,0 +1,146 @@
+"""Claims and verdicts as tables: one chapter's, and the scorecard of the whole book."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from compactvision.claims.rules import LEVELS, SYMBOLS, WORDS, Verdict, verdicts
+from compactvision.claims.schema import Chapter, load, slugs
+from compactvision.plots import Html
+from compactvision.plots import table as html_table
+
+GROUPS = ("paper", "scaled")
+CAPTIONS = {
+    "paper": "Exact and trained claims: the paper's own numbers and networks",
+    "scaled": "Scaled claims: the effect on a smaller task or schedule",
+}
+_COLUMNS = ("Claim", "Paper", "Ours", "Verdict", "Why")
+OLDER = "made by older code"
+
+
+def counts(found: Iterable[Verdict], group: str) -> dict[str, int]:
+    """Return how many claims of one group have each verdict, by the verdict's word, zeros included."""
+    number = Counter(verdict.level for verdict in found if verdict.group == group)
+    return {WORDS[group][level]: number[level] for level in LEVELS}
+
+
+def sentence(found: Iterable[Verdict], group: str) -> str:
+    """Return the counts of one group as one line: "3 reproduced · 0 partly · 1 not reproduced · 0 not run"."""
+    return " · ".join(f"{number} {word}" for word, number in counts(found, group).items())
+
+
+def _row(verdict: Verdict) -> list[object]:
+    claim = verdict.claim
+    notes = [claim.kind, claim.source] + ([f"counted as {claim.convention}"] if claim.convention else [])
+    small = "; ".join(notes)
+    named = Html(f"{html.escape(claim.text)}<br><small>{html.escape(small)}</small>", f"{claim.text} ({small})")
+    sign = Html(
+        f'<span class="cv-verdict"><span aria-hidden="true">{verdict.symbol}</span> '
+        f"<strong>{verdict.word}</strong></span>",
+        f"{verdict.symbol} {verdict.word}",
+    )
+    reason = verdict.reason + (f" (record {OLDER})" if verdict.older else "")
+    return [named, verdict.paper or "no confirmed number", verdict.ours or "none", sign, reason]
+
+
+def group_table(found: list[Verdict], group: str, caption: str | None = None) -> Html:
+    """Return the table of the claims of one group, in the order in which they are written."""
+    rows = [_row(verdict) for verdict in found if verdict.group == group]
+    return html_table(rows, _COLUMNS, f"{caption or CAPTIONS[group]}: {sentence(found, group)}")
+
+
+def tables(found: list[Verdict]) -> Html:
+    """Return the tables of both groups, one below the other; a group without claims is left out."""
+    parts = [group_table(found, group) for group in GROUPS if any(v.group == group for v in found)]
+    if not parts:
+        return Html("<p>No claims are written down yet.</p>", "No claims are written down yet.")
+    return Html(
+        "\n".join(part.markup for part in parts),
+        "\n\n".join(part.text for part in parts),
+        "\n\n".join(part.markdown or "" for part in parts),
+    )
+
+
+def table(slug: str) -> Html:
+    """Return a chapter's claims with the paper's value, ours, verdict and reason, for its page.
+
+    Raises
+    ------
+    ValueError
+        If the slug is unknown, or its claim file or a record is malformed.
+    """
+    return tables(verdicts(slug))
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """The verdicts of all chapters; the two groups of counts are never added up."""
+
+    chapters: tuple[tuple[Chapter, tuple[Verdict, ...]], ...]
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """All verdicts, chapter by chapter."""
+        return [verdict for _, found in self.chapters for verdict in found]
+
+    def summary(self, group: str) -> Html:
+        """Return the table of one group's counts: a row a chapter, a column a verdict, and the sums below."""
+        words = [f"{SYMBOLS[level]} {WORDS[group][level]}" for level in LEVELS]
+        rows: list[list[object]] = [
+            [chapter.title, *counts(found, group).values()]
+            for chapter, found in self.chapters
+            if any(verdict.group == group for verdict in found)
+        ]
+        rows.append(["All chapters", *counts(self.verdicts, group).values()])
+        return html_table(rows, ["Chapter", *words], CAPTIONS[group])
+
+    def _parts(self) -> list[Html]:
+        parts = [self.summary(group) for group in GROUPS]
+        for chapter, found in self.chapters:
+            for group in GROUPS:
+                if any(verdict.group == group for verdict in found):
+                    parts.append(group_table(list(found), group, f"{chapter.title}. {CAPTIONS[group]}"))
+        return parts
+
+    def _repr_html_(self) -> str:
+        return "\n".join(part.markup for part in self._parts())
+
+    def _repr_markdown_(self) -> str:
+        return "\n\n".join(part.markdown or "" for part in self._parts())
+
+    def __str__(self) -> str:
+        return "\n\n".join(part.text for part in self._parts())
+
+    def to_json(self) -> str:
+        """Return everything as JSON text: counts by chapter and group, then the claims."""
+        content = {
+            chapter.slug: {
+                "title": chapter.title,
+                "part": chapter.part,
+                "counts": {group: counts(found, group) for group in GROUPS},
+                "claims": [
+                    {
+                        "id": verdict.claim.id,
+                        "kind": verdict.claim.kind,
+                        "profile": verdict.claim.profile,
+                        "paper": verdict.claim.paper,
+                        "values": list(verdict.values),
+                        "verdict": verdict.word,
+                        "reason": verdict.reason,
+                        "older_code": verdict.older,
+                    }
+                    for verdict in found
+                ],
+            }
+            for chapter, found in self.chapters
+        }
+        return json.dumps(content, indent=1, ensure_ascii=False)
+
+
+def scorecard() -> Scorecard:
+    """Return the verdicts of all chapters, in reading order."""
+    return Scorecard(tuple((load(slug), tuple(verdicts(slug))) for slug in slugs()))

@@ -1,0 +1,203 @@
+"""From the values of a record to the verdict on a claim."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from compactvision import records
+from compactvision.claims.schema import Chapter, Claim, Rule, load
+from compactvision.records import Record
+
+FULL, PARTLY, NO, NOT_RUN = "full", "partly", "no", "not run"
+LEVELS = (FULL, PARTLY, NO, NOT_RUN)
+SYMBOLS = {FULL: "✓", PARTLY: "◐", NO: "✗", NOT_RUN: "–"}
+WORDS = {
+    "paper": {FULL: "reproduced", PARTLY: "partly", NO: "not reproduced", NOT_RUN: "not run"},
+    "scaled": {FULL: "seen", PARTLY: "partly seen", NO: "not seen at small scale", NOT_RUN: "not run"},
+}
+_NUMBER_WORDS = {2: "two", 3: "three"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What our record says to a claim.
+
+    Attributes
+    ----------
+    slug : str
+    claim : Claim
+    level : str
+        "full", "partly", "no" or "not run".
+    reason : str
+        Why, with the numbers.
+    values : tuple of float
+        The quantity that the rule looks at, one a seed; empty where it could not be formed.
+    older : bool
+        Whether the record was made by code that has changed since.
+    """
+
+    slug: str
+    claim: Claim
+    level: str
+    reason: str
+    values: tuple[float, ...] = ()
+    older: bool = False
+
+    @property
+    def group(self) -> str:
+        """The group of counts that the claim belongs to: "scaled", or "paper" for exact and trained ones."""
+        return "scaled" if self.claim.kind == "scaled" else "paper"
+
+    @property
+    def word(self) -> str:
+        """The verdict in words."""
+        return WORDS[self.group][self.level]
+
+    @property
+    def symbol(self) -> str:
+        """A sign that tells the verdict without its colour."""
+        return SYMBOLS[self.level]
+
+    @property
+    def paper(self) -> str:
+        """The paper's value as text, empty where none is confirmed."""
+        value = self.claim.paper
+        return value if isinstance(value, str) else "" if value is None else quantity(value, self.claim.unit)
+
+    @property
+    def ours(self) -> str:
+        """Our value as text: mean ± standard deviation and the number of seeds."""
+        if not self.values:
+            return ""
+        n = len(self.values)
+        spread = stdev(self.values) if n > 1 else 0.0
+        return f"{quantity(fmean(self.values), self.claim.unit, spread)} ({n} seed{'s' if n > 1 else ''})"
+
+
+def quantity(value: float, unit: str = "", spread: float = 0.0) -> str:
+    """Return a number with its unit, rounded as its standard deviation allows.
+
+    Whole numbers are printed in full; fractions are shown times 100 for the units "%" and "points".
+    """
+    scale = 100 if unit in ("%", "points") else 1
+    value, spread = value * scale, spread * scale
+    suffix = f" {unit}" if unit else ""
+    if spread > 0:
+        digits = min(10, max(0, 1 - math.floor(math.log10(spread))))
+        return f"{value:,.{digits}f} ± {spread:,.{digits}f}{suffix}"
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}{suffix}"
+    return f"{value:.4g}{suffix}"
+
+
+def judge(claim: Claim, record: Record | None, *, slug: str = "", older: bool = False) -> Verdict:
+    """Return the verdict of a record on a claim; what is missing is "not run" and never guessed."""
+
+    def not_run(reason: str) -> Verdict:
+        return Verdict(slug, claim, NOT_RUN, reason, older=older)
+
+    if record is None:
+        return not_run(f"there is no {claim.profile} record yet")
+    missing = [name for name in claim.rule.names if name not in record.names]
+    if missing:
+        return not_run(f"the {claim.profile} record has no value {missing[0]!r}")
+    lists = [name for name in claim.rule.names if isinstance(record.values(name)[0], list)]
+    if lists:
+        return not_run(f"{lists[0]!r} is a list in the record; a rule compares single numbers")
+    if len(record.seeds) < claim.seeds_needed:
+        needed = _NUMBER_WORDS.get(claim.seeds_needed, str(claim.seeds_needed))
+        return not_run(f"a comparison needs {needed} seeds; the {claim.profile} record has {len(record.seeds)}")
+    columns = [record.values(name) for name in claim.rule.names]
+    if claim.rule.ratio and 0 in columns[1]:
+        return not_run(f"{claim.rule.ratio[1]!r} is 0 in the record, so that the ratio has no value")
+    values = tuple(_quantity(claim.rule, *numbers) for numbers in zip(*columns, strict=True))
+    level, reason = decide(claim.rule, values, claim.unit)
+    return Verdict(slug, claim, level, reason, values, older)
+
+
+def _quantity(rule: Rule, first: float, second: float = 0.0) -> float:
+    if rule.difference:
+        return first - second
+    return first / second if rule.ratio else first
+
+
+def decide(rule: Rule, values: tuple[float, ...], unit: str = "") -> tuple[str, str]:
+    """Return the level that a rule gives to the values of all seeds, and the reason in words."""
+    tested = list(values) if rule.seeds == "all" else [fmean(values)]
+    aim = _aim(rule, unit)
+    passed = sum(_holds(rule, value) for value in tested)
+    if passed == len(tested):
+        return FULL, _says(rule, tested, passed, f"{aim}", unit)
+    if rule.direction is None:
+        return NO, _says(rule, tested, passed, aim, unit)
+    side, limit = rule.direction
+    weaker = f"{side} {quantity(limit, unit)}"
+    held = sum(_beyond(side, limit, value) for value in tested)
+    if held == len(tested):
+        return (
+            PARTLY,
+            f"{_says(rule, tested, held, weaker, unit)}, but {_says(rule, tested, passed, aim, unit, short=True)}",
+        )
+    return NO, _says(rule, tested, held, weaker, unit)
+
+
+def _aim(rule: Rule, unit: str) -> str:
+    if rule.target is None:
+        return f"{rule.test} {quantity(getattr(rule, rule.test), unit)}"
+    tolerance = max(rule.abs, rule.rel * abs(rule.target))
+    if tolerance == 0:
+        return f"equal to {quantity(rule.target, unit)}"
+    return f"within {quantity(tolerance, unit)} of {quantity(rule.target, unit)}"
+
+
+def _beyond(side: str, limit: float, value: float) -> bool:
+    return value > limit if side == "above" else value < limit
+
+
+def _holds(rule: Rule, value: float) -> bool:
+    if rule.target is None:
+        return _beyond(rule.test, getattr(rule, rule.test), value)
+    return abs(value - rule.target) <= max(rule.abs, rule.rel * abs(rule.target))
+
+
+def _says(rule: Rule, tested: list[float], held: int, what: str, unit: str, *, short: bool = False) -> str:
+    if rule.seeds == "all":
+        count = (
+            "no seed is" if held == 0 else f"{held} of {len(tested)} seeds are" if len(tested) > 1 else "the seed is"
+        )
+        return f"{count} {what}"
+    verb = "is" if held else "is not"
+    if short:
+        return f"not {what}" if not held else what
+    return f"{quantity(tested[0], unit)} {verb} {what}"
+
+
+def verdicts(slug: str, live: Record | None = None) -> list[Verdict]:
+    """Return the verdict on each claim of a chapter, in the order of its claim file.
+
+    Parameters
+    ----------
+    slug : str
+    live : Record, optional
+        Judges the claims of its profile in place of the shipped record.
+
+    Raises
+    ------
+    ValueError
+        If the slug is unknown, or its claim file or a record is malformed.
+    """
+    chapter = load(slug)
+    found: dict[str, Record | None] = {}
+    for profile in {claim.profile for claim in chapter.claims}:
+        found[profile] = live if live is not None and live.profile == profile else records.load(slug, profile)
+    return [
+        judge(claim, found[claim.profile], slug=slug, older=is_older(found[claim.profile], chapter))
+        for claim in chapter.claims
+    ]
+
+
+def is_older(record: Record | None, chapter: Chapter) -> bool:
+    """Tell whether a record was made by another state of the method's files than today's."""
+    return record is not None and record.method != records.method_digest(chapter.files)
