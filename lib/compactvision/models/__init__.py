@@ -1,6 +1,9 @@
-"""Networks to work on: CIFAR ResNets and VGGs with exact counts, a small CNN, torchvision's for ImageNet sizes."""
+"""Networks to work on: CIFAR networks with exact counts, a small CNN, torchvision's for ImageNet sizes."""
 
+from compactvision.models.densenet_cifar import DenseNet, densenet40
+from compactvision.models.googlenet_cifar import GoogLeNet, googlenet
 from compactvision.models.layers import ChannelMap, initialise_, option_a_shortcut
+from compactvision.models.preresnet_cifar import PreResNet, preresnet110, preresnet164
 from compactvision.models.resnet import BasicBlock, ResNet, resnet20, resnet32, resnet44, resnet56, resnet110
 from compactvision.models.small import SmallCNN, small_cnn
 from compactvision.models.torchvision_models import imagenet
@@ -10,11 +13,18 @@ __all__ = [
     "VGG",
     "BasicBlock",
     "ChannelMap",
+    "DenseNet",
+    "GoogLeNet",
+    "PreResNet",
     "ResNet",
     "SmallCNN",
+    "densenet40",
+    "googlenet",
     "imagenet",
     "initialise_",
     "option_a_shortcut",
+    "preresnet110",
+    "preresnet164",
     "resnet20",
     "resnet32",
     "resnet44",
