@@ -4,7 +4,7 @@ One file a chapter, ``claims/<slug>.toml``; its form is described in :mod:`compa
 """
 
 from compactvision.claims.pages import scorecard_page, status_page, write_pages
-from compactvision.claims.report import Scorecard, scorecard, table
+from compactvision.claims.report import Scorecard, scorecard, table, tables
 from compactvision.claims.rules import Verdict, decide, judge, verdicts
 from compactvision.claims.schema import Chapter, Claim, Rule, load, slugs
 
@@ -22,6 +22,7 @@ __all__ = [
     "slugs",
     "status_page",
     "table",
+    "tables",
     "verdicts",
     "write_pages",
 ]

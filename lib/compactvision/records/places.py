@@ -42,7 +42,7 @@ def notebooks_folder() -> Path | None:
     own = _own_book()
     if own is not None:
         return own / "notebooks"
-    if in_checkout() and (CHECKOUT / "notebooks").is_dir():
+    if in_checkout():
         return CHECKOUT / "notebooks"
     here = Path.cwd()
     for folder in (here, *here.parents):

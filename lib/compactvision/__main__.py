@@ -1,0 +1,226 @@
+"""The command line: ``python -m compactvision list | run | scorecard | data | versions | execute | fresh``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from compactvision import claims, records
+from compactvision.records import PROFILES
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {' '.join(message.split())}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="compactvision", description="The book's experiments, claims and records.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    commands.add_parser("list", help="the chapters and their records")
+
+    run = commands.add_parser("run", help="run a chapter's notebook in plain Python")
+    run.add_argument("slug", metavar="SLUG")
+    run.add_argument("--profile", default="quick", choices=PROFILES)
+    run.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="SEED")
+    run.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    where = run.add_mutually_exclusive_group()
+    where.add_argument("--save", action="store_true", help="write the record to its place in the repository")
+    where.add_argument("--record", type=Path, metavar="PATH", help="write the record to this file")
+
+    card = commands.add_parser("scorecard", help="every claim and its verdict")
+    form = card.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true")
+    form.add_argument("--json", action="store_true")
+    form.add_argument("--pages", type=Path, metavar="FOLDER", help="write scorecard.md and status.md for the book")
+
+    data = commands.add_parser("data", help="the data sets, or one of them loaded and described")
+    data.add_argument("name", metavar="NAME", nargs="?")
+    commands.add_parser("versions", help="versions, commit and device")
+
+    execute = commands.add_parser("execute", help="execute notebooks in place and store their outputs")
+    execute.add_argument("slugs", metavar="SLUG", nargs="*")
+    fresh = commands.add_parser("fresh", help="tell which stored notebooks are not fresh or not in form")
+    fresh.add_argument("slugs", metavar="SLUG", nargs="*")
+    address = commands.add_parser("repository", help="set the repository's address everywhere")
+    address.add_argument("url", metavar="URL")
+    return parser
+
+
+def _list(asked: argparse.Namespace) -> int:
+    for slug in claims.slugs():
+        chapter = claims.load(slug)
+        made = [profile for profile in PROFILES if records.load(slug, profile)]
+        print(f"{slug:32} {chapter.part:10} {chapter.title:44} records: {', '.join(made) or 'none'}")
+    return 0
+
+
+def _run(asked: argparse.Namespace) -> int:
+    from compactvision.experiment.collect import collect, forget
+    from compactvision.records.places import in_checkout
+
+    if asked.save and not in_checkout():
+        raise ValueError("--save: the package is not in a clone of the book; use --record PATH")
+    recording = asked.save or asked.record is not None
+    record = collect(
+        asked.slug, profile=asked.profile, seeds=asked.seeds, device=asked.device, recording=recording, say=_say
+    )
+    if asked.save:
+        records.save(record)
+        print(f"written: records/{record.slug}/{record.profile}.json")
+    elif asked.record is not None:
+        records.write(record, asked.record)
+        print(f"written: {asked.record}")
+    forget(asked.slug, asked.profile, asked.device)
+    print(f"\nValues ({record.profile}, seeds {', '.join(map(str, record.seeds))}):")
+    for name in record.names:
+        print(f"  {name:44} {_value_text(record, name)}")
+    found = [v for v in claims.verdicts(asked.slug, record) if v.claim.profile == asked.profile]
+    print(f"\n{claims.tables(found)}")
+    return int(any(v.claim.kind == "exact" and v.level in ("partly", "no") for v in found))
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _value_text(record: records.Record, name: str) -> str:
+    values = record.values(name)
+    if isinstance(values[0], list):
+        return f"{len(values[0])} numbers a seed"
+    if len(values) == 1:
+        return f"{values[0]:,}" if isinstance(values[0], int) else f"{values[0]:.6g}"
+    return f"{record.mean(name):.6g} ± {record.sd(name):.2g}"
+
+
+def _scorecard(asked: argparse.Namespace) -> int:
+    card = claims.scorecard()
+    if asked.pages is not None:
+        for path in claims.write_pages(asked.pages):
+            print(path)
+    elif asked.json:
+        print(card.to_json())
+    else:
+        print(claims.scorecard_page() if asked.markdown else card, end="" if asked.markdown else "\n")
+    return 0
+
+
+def _data(asked: argparse.Namespace) -> int:
+    from compactvision import data, plots
+
+    if asked.name is None:
+        rows = []
+        for name in data.names():
+            one = data.describe(name)
+            size = "embedded" if one.embedded else f"{one.mib} MiB, {'present' if one.present else 'not present'}"
+            rows.append([one.name, one.images, one.classes, size, one.licence])
+        print(plots.table(rows, ["Set", "Images", "Classes", "On disk", "Licence"], f"Data folder: {data.folder()}"))
+        return 0
+    for train in (True, False):
+        images = data.load(asked.name, train=train)
+        print(f"{images.name}: {len(images):,} images {tuple(images.images.shape[1:])}, {images.num_classes} classes")
+        print(f"  {images.provenance}\n  SHA-256 {images.digest()}")
+    return 0
+
+
+def _versions(asked: argparse.Namespace) -> int:
+    from compactvision import experiment
+    from compactvision._repository import repository_url
+
+    print(experiment.stamp())
+    for name, version in records.versions().items():
+        print(f"{name:14} {version}")
+    print(f"{'repository':14} {repository_url()}")
+    return 0
+
+
+def _paths(slugs: Sequence[str]) -> list[Path]:
+    from compactvision import notebooks
+
+    return [notebooks.find(slug) for slug in slugs or claims.slugs()]
+
+
+def _execute(asked: argparse.Namespace) -> int:
+    from nbclient.exceptions import CellExecutionError
+
+    from compactvision import notebooks
+
+    for path in _paths(asked.slugs):
+        _say(f"executing {path.name}")
+        try:
+            notebooks.execute(path)
+        except CellExecutionError as error:
+            print(f"{path.name}: {error}", file=sys.stderr)
+            return 1
+    return 0
+
+
+def _fresh(asked: argparse.Namespace) -> int:
+    from compactvision import notebooks
+
+    status = 0
+    for path in _paths(asked.slugs):
+        stale = notebooks.stale(path)
+        found = ([stale] if stale else []) + notebooks.problems(path)
+        print(f"{path.name}: {'; '.join(found) or 'fresh'}")
+        status = 1 if found else status
+    return status
+
+
+def _repository(asked: argparse.Namespace) -> int:
+    from compactvision import notebooks
+    from compactvision.records.places import CHECKOUT
+
+    for path in notebooks.set_repository(asked.url, CHECKOUT):
+        print(path)
+    return 0
+
+
+COMMANDS = {
+    "list": _list,
+    "run": _run,
+    "scorecard": _scorecard,
+    "data": _data,
+    "versions": _versions,
+    "execute": _execute,
+    "fresh": _fresh,
+    "repository": _repository,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns
+    -------
+    int
+        0; 1 if a run fails, an exact claim fails or a notebook is not fresh; 2 for arguments that make no
+        sense or data that is not there, with one line on stderr.
+    """
+    from compactvision.data import DataError
+    from compactvision.experiment.collect import RunError
+
+    parser = _parser()
+    try:
+        asked = parser.parse_args(arguments)
+        return COMMANDS[asked.command](asked)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    except (ValueError, DataError) as error:
+        print(f"compactvision: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except RunError as error:
+        print(f"compactvision: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("compactvision: stopped; finished seeds are kept", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
