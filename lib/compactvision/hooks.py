@@ -37,11 +37,11 @@ class Captured(Mapping):
         return value
 
     def __iter__(self) -> Iterator[str]:
-        """Names of the layers that have run."""
+        """Iterate over the names of the layers that have run."""
         return iter(self._outputs)
 
     def __len__(self) -> int:
-        """Number of layers that have run."""
+        """Return how many layers have run."""
         return len(self._outputs)
 
     @property

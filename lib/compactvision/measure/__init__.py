@@ -1,10 +1,10 @@
 """What a network costs and how often it is right: parameters, MACs, latency, accuracy."""
 
-from compactvision.measure.accuracy import accuracy, confusion, per_class_accuracy
+from compactvision.measure.classification import accuracy, confusion, per_class_accuracy
 from compactvision.measure.counts import CONVENTIONS, Summary, macs, macs_by_module, operations, parameters, summary
-from compactvision.measure.latency import Latency, LatencyComparison, Ratio, latency, latency_ratio
 from compactvision.measure.operations import OperationCounter
 from compactvision.measure.state import evaluating
+from compactvision.measure.timing import Latency, LatencyComparison, Ratio, latency, latency_ratio
 
 __all__ = [
     "CONVENTIONS",

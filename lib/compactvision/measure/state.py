@@ -22,7 +22,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     buffers = [_remember(module, name) for module in flags for name in module._buffers]
     try:
         model.eval()
-        with torch.inference_mode(False), torch.no_grad():
+        with torch.no_grad():
             yield
     finally:
         for restore in buffers:
