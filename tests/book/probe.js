@@ -1,0 +1,68 @@
+// Run in a page by test_book_browser.py: what a reader would see go wrong.
+() => {
+  const article = document.querySelector("article") ?? document.body;
+  const scratch = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const parsed = new Map();
+  const rgba = (colour) => {
+    if (!parsed.has(colour)) {
+      scratch.clearRect(0, 0, 1, 1);
+      scratch.fillStyle = colour;
+      scratch.fillRect(0, 0, 1, 1);
+      const [r, g, b, a] = scratch.getImageData(0, 0, 1, 1).data;
+      parsed.set(colour, [r, g, b, a / 255]);
+    }
+    return parsed.get(colour);
+  };
+  const over = (top, bottom) => top.slice(0, 3).map((v, i) => v * top[3] + bottom[i] * (1 - top[3])).concat(1);
+  const behind = (element) => {
+    const layers = [];
+    for (let e = element; e; e = e.parentElement) {
+      const layer = rgba(getComputedStyle(e).backgroundColor);
+      if (layer[3] > 0) layers.push(layer);
+      if (layer[3] === 1) break;
+    }
+    return layers.reverse().reduce((below, layer) => over(layer, below), [255, 255, 255, 1]);
+  };
+  const luminance = (c) => {
+    const [r, g, b] = c.slice(0, 3).map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const contrast = (a, b) => {
+    const [low, high] = [luminance(a), luminance(b)].sort((x, y) => x - y);
+    return (high + 0.05) / (low + 0.05);
+  };
+
+  const faint = new Map();
+  const rawMathematics = [];
+  let texts = 0;
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    const parent = node.parentElement;
+    const text = node.textContent.trim();
+    if (!text || !parent || parent.closest("script, style, noscript, title, desc, mjx-assistive-mml")) continue;
+    if (article.contains(parent) && !parent.closest("pre, code") && /\\\(|\\\[|\$\$|\\begin\{/.test(text)) {
+      rawMathematics.push(text.slice(0, 60));
+    }
+    if (!parent.checkVisibility({ opacityProperty: true, visibilityProperty: true })) continue;
+    const style = getComputedStyle(parent);
+    const background = behind(parent);
+    const ink = rgba(parent instanceof SVGElement ? style.fill : style.color);
+    const ratio = contrast(over(ink, background), background);
+    const size = parseFloat(style.fontSize);
+    const large = size >= 24 || (size >= 18.66 && parseInt(style.fontWeight) >= 700);
+    texts += 1;
+    if (ratio < (large ? 3 : 4.5)) faint.set(`${parent.tagName}.${parent.className.baseVal ?? parent.className}: ${text.slice(0, 30)}`, ratio.toFixed(2));
+  }
+
+  const formulas = [...article.querySelectorAll(".math")];
+  const drawn = (formula) => (formula.querySelector("mjx-container svg")?.getBoundingClientRect().width ?? 0) > 0;
+  return {
+    texts,
+    faint: Object.fromEntries(faint),
+    rawMathematics,
+    formulas: formulas.length,
+    undrawn: formulas.filter((f) => f.checkVisibility() && !drawn(f)).map((f) => f.textContent.slice(0, 60)),
+    mistakes: [...article.querySelectorAll("[data-mml-node=merror]")].map((e) => e.textContent),
+    overflow: document.documentElement.scrollWidth - window.innerWidth,
+  };
+}
