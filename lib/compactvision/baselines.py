@@ -1,0 +1,151 @@
+"""The recipes of the networks in ``models/weights``, and the code that trains and stores them (``make baselines``)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from compactvision import data, measure, records, training
+from compactvision.models import pretrained
+from compactvision.records.places import cache_folder
+from compactvision.records.record import write_text
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one network is trained: SGD with Nesterov momentum under a one-cycle schedule."""
+
+    dataset: str
+    epochs: int
+    options: tuple[tuple[str, object], ...] = ()
+    batch_size: int = 128
+    crop: int = 4
+    flip: bool = True
+    peak_rate: float = 0.4
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    precision: str = "bf16"
+    seed: int = 0
+
+
+GENERATED_TEST_IMAGES = 2_000
+RECIPES = {
+    "resnet20_glyphs": Recipe("glyphs", 6, (("n", 10_000),), crop=2, flip=False, peak_rate=0.2),
+    "resnet20_cifar10": Recipe("cifar10", 15),
+    "resnet56_cifar10": Recipe("cifar10", 10),
+}
+
+
+def train(name: str, *, device: torch.device, progress: bool = True) -> dict:
+    """Train a shipped network by its recipe, and store weights and record in the package.
+
+    An interrupted call continues from its last epoch. The recorded accuracies are those of the stored fp16 weights.
+
+    Parameters
+    ----------
+    name : str
+        One of ``RECIPES``.
+    device : torch.device
+        Where to train.
+    progress : bool, default True
+        Show a bar.
+
+    Returns
+    -------
+    dict
+        The record.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"name: {name!r} is not one of {', '.join(RECIPES)}")
+    recipe = RECIPES[name]
+    commit, dirty = records.commit()
+    sets = {
+        part: data.load(recipe.dataset, train=part == "train", **_options(recipe, part)) for part in ("train", "test")
+    }
+    model = pretrained.BUILDERS[name](generator=torch.Generator().manual_seed(recipe.seed)).to(device)
+    history = _fit(name, recipe, model, sets, device, progress)
+
+    state = pretrained.rounded(model.state_dict())
+    model.load_state_dict(state)
+    accuracies = {part: measure.accuracy(model.float(), sets[part].batches(500, device=device)) for part in sets}
+    record = {
+        "name": name,
+        "recipe": {**asdict(recipe), "options": dict(recipe.options)},
+        "train_accuracy": round(accuracies["train"], 5),
+        "test_accuracy": round(accuracies["test"], 5),
+        "history": history.rows,
+        "seconds": round(sum(history.column("seconds")), 1),
+        "data": {part: {"provenance": s.provenance, "digest": s.digest()} for part, s in sets.items()},
+        "commit": commit,
+        "dirty": dirty,
+        "device": asdict(records.describe_device(device.type)),
+        "versions": records.versions(),
+        "finished": time.strftime("%Y-%m-%d"),
+    }
+    return _store(name, state, record)
+
+
+def _load(recipe: Recipe, part: str) -> data.ImageSet:
+    options = dict(recipe.options)
+    if "n" in options and part == "test":
+        options["n"] = GENERATED_TEST_IMAGES
+    return data.load(recipe.dataset, train=part == "train", **options)
+
+
+def _fit(
+    name: str, recipe: Recipe, model: nn.Module, sets: dict, device: torch.device, progress: bool
+) -> training.History:
+    folder = cache_folder() / "baselines"
+    folder.mkdir(parents=True, exist_ok=True)
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=recipe.peak_rate,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=True,
+    )
+    batches = sets["train"].batches(
+        recipe.batch_size,
+        shuffle=True,
+        crop=recipe.crop,
+        flip=recipe.flip,
+        seed=recipe.seed,
+        drop_last=True,
+        device=device,
+    )
+    return training.fit(
+        model,
+        batches,
+        epochs=recipe.epochs,
+        optimizer=optimizer,
+        schedule=training.schedules.one_cycle(),
+        validate=sets["test"].batches(500, device=device),
+        precision=recipe.precision,
+        channels_last=True,
+        checkpoint=folder / f"{name}.pt",
+        progress=progress,
+        seed=recipe.seed,
+    )
+
+
+def _store(name: str, state: dict[str, torch.Tensor], record: dict, folder: Path | None = None) -> dict:
+    from safetensors.torch import save
+
+    folder = folder or pretrained.WEIGHTS
+    folder.mkdir(parents=True, exist_ok=True)
+    content = save(state)
+    record = {**record, "sha256": hashlib.sha256(content).hexdigest()}
+    (folder / f"{name}.safetensors").write_bytes(content)
+    write_text(folder / f"{name}.json", json.dumps(record, indent=1) + "\n")
+    return record
