@@ -70,9 +70,7 @@ def train(name: str, *, device: torch.device, progress: bool = True) -> dict:
         raise ValueError(f"name: {name!r} is not one of {', '.join(RECIPES)}")
     recipe = RECIPES[name]
     commit, dirty = records.commit()
-    sets = {
-        part: data.load(recipe.dataset, train=part == "train", **_options(recipe, part)) for part in ("train", "test")
-    }
+    sets = {part: _load(recipe, part) for part in ("train", "test")}
     model = pretrained.BUILDERS[name](generator=torch.Generator().manual_seed(recipe.seed)).to(device)
     history = _fit(name, recipe, model, sets, device, progress)
 
