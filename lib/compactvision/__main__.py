@@ -202,15 +202,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 if a run fails, an exact claim fails or a notebook is not fresh; 2 for arguments that make no
         sense or data that is not there, with one line on stderr.
     """
+    try:
+        asked = _parser().parse_args(arguments)
+    except SystemExit as stop:
+        return int(stop.code or 0)
     from compactvision.data import DataError
     from compactvision.experiment.collect import RunError
 
-    parser = _parser()
     try:
-        asked = parser.parse_args(arguments)
         return COMMANDS[asked.command](asked)
-    except SystemExit as stop:
-        return int(stop.code or 0)
     except (ValueError, DataError) as error:
         print(f"compactvision: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -7,6 +7,7 @@ import platform
 import subprocess
 from dataclasses import dataclass
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 from compactvision.records.places import PACKAGE
@@ -52,7 +53,6 @@ def versions() -> dict[str, str]:
     """Return the versions of the package, Python, torch, torchvision and numpy, and of CUDA where there is one."""
     import numpy
     import torch
-    import torchvision
 
     import compactvision
 
@@ -60,7 +60,7 @@ def versions() -> dict[str, str]:
         "compactvision": compactvision.__version__,
         "python": platform.python_version(),
         "torch": str(torch.__version__),
-        "torchvision": str(torchvision.__version__),
+        "torchvision": metadata.version("torchvision"),  # importing it would take seconds
         "numpy": str(numpy.__version__),
     }
     if torch.cuda.is_available():
