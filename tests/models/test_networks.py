@@ -47,8 +47,8 @@ def test_a_generator_decides_every_weight(name):
 
 def test_initialisation_has_the_stated_variances():
     network = models.vgg16_bn(hidden=512, conv_bias=True)
-    conv, linear = network.features[3], network.classifier[0]
-    assert conv.weight.std().item() == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.02)
+    conv, linear = network.features[7], network.classifier[0]
+    assert conv.weight.std().item() == pytest.approx((2 / (9 * 128)) ** 0.5, rel=0.02)
     assert linear.weight.std().item() == pytest.approx((1 / 512) ** 0.5, rel=0.02)
     assert conv.weight.mean().abs().item() < 1e-3
     assert not conv.bias.any()
