@@ -1,9 +1,9 @@
 """DenseNet for 32 x 32 images (Huang et al. 2017), the basic form without bottlenecks and compression.
 
 A 3 x 3 stem, three dense blocks on maps of 32, 16 and 8 pixels, transitions (1 x 1 convolution and 2 x 2 average
-pooling) between them, BatchNorm, global average pooling and one linear layer: depth ``3 * layers + 4``. Each dense layer reads
-everything that its block has made so far and appends ``growth`` channels. Counts are for ``num_classes=10``, three
-input channels and 32 x 32 pixels; MACs are those of convolutions and the linear layer.
+pooling) between them, BatchNorm, global average pooling and one linear layer: depth ``3 * layers + 4``. Each dense
+layer reads everything that its block has made so far and appends ``growth`` channels. Counts are for
+``num_classes=10``, three input channels and 32 x 32 pixels; MACs are those of convolutions and the linear layer.
 """
 
 from __future__ import annotations

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 
 class ChannelMap(nn.Module):
-    """Parameter-free shortcut that says, for each output channel, which input channel it copies.
+    """Parameter-free layer that says, for each output channel, which input channel it copies.
 
     The option-A shortcut of He et al. (2016) takes every second pixel and fills the missing channels with zeros.
-    Writing it as a map keeps it expressible after channels have been cut on either side.
+    Writing it as a map keeps it expressible after channels have been cut on either side. The same layer selects the
+    channels that a layer reads (all entries an index) and spreads a narrow output over a wider stream (some -1).
 
     Parameters
     ----------
@@ -66,16 +67,21 @@ class ChannelMap(nn.Module):
         self.in_channels = in_channels
         self.source = torch.tensor(entries, dtype=torch.long, device=self.source.device)
         self._run = _single_run(entries)
+        self._has_zeros = -1 in entries
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C_in, H, W) to (B, C_out, ceil(H / stride), ceil(W / stride))."""
+        """Map (B, C_in, H, W) to (B, C_out, ceil(H / stride), ceil(W / stride)); stride 1 also (B, C_in) and others."""
         if x.shape[1] != self.in_channels:
             raise ValueError(f"input has {x.shape[1]} channels, this channel map reads {self.in_channels}")
-        x = x[:, :, :: self.stride, :: self.stride]  # (B, C_in, H', W')
+        if self.stride > 1:
+            x = x[:, :, :: self.stride, :: self.stride]  # (B, C_in, H', W')
+        pixels = (0, 0) * (x.dim() - 2)  # no padding in the dimensions behind the channels
         if self._run is not None:
             before, first, last, after = self._run
-            return F.pad(x[:, first:last], (0, 0, 0, 0, before, after))  # (B, C_out, H', W')
-        with_zero = F.pad(x, (0, 0, 0, 0, 0, 1))  # (B, C_in + 1, H', W'), the last channel is zero
+            return F.pad(x[:, first:last], (*pixels, before, after))  # (B, C_out, H', W')
+        if not self._has_zeros:
+            return x.index_select(1, self.source)  # (B, C_out, H', W')
+        with_zero = F.pad(x, (*pixels, 0, 1))  # (B, C_in + 1, H', W'), the last channel is zero
         index = torch.where(self.source < 0, self.in_channels, self.source)  # (C_out,)
         return with_zero.index_select(1, index)  # (B, C_out, H', W')
 

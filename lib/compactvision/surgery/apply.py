@@ -1,0 +1,222 @@
+"""Carries a plan out: as masks on the network as it is, or as a network with fewer channels."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from compactvision import measure
+from compactvision.measure.state import Example
+from compactvision.models.layers import ChannelMap
+from compactvision.surgery.graph import Layer
+from compactvision.surgery.layers import Gathered, Scattered
+from compactvision.surgery.plan import Plan
+
+
+@contextmanager
+def mask(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
+    """Let the model compute, inside a ``with`` block, what the pruned one would: removed channels are read as zeros.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The network that the plan was made for; its parameters are not touched, its hooks are as before on exit.
+    plan : Plan
+        What stays.
+
+    Yields
+    ------
+    nn.Module
+        The model itself.
+
+    Raises
+    ------
+    ValueError
+        If the plan does not fit the model.
+    """
+    modules = _modules(model, plan)
+    with ExitStack() as stack:
+        for name, layer in plan.graph.layers.items():
+            module = modules[name]
+            read, written = plan.kept[layer.reads], plan.kept[layer.writes]
+            follows = layer.kind in ("norm", "depthwise")
+            if not follows and not read.all():
+                stack.callback(module.register_forward_pre_hook(_masked_input(read)).remove)
+            if layer.insert == "scatter" and not written.all():
+                stack.callback(module.register_forward_hook(_masked_output(written)).remove)
+        yield model
+
+
+def prune(model: nn.Module, plan: Plan) -> nn.Module:
+    """Return a copy of the model without the channels that the plan removes; the model itself is unchanged.
+
+    In evaluation mode the copy computes what :func:`mask` makes the model compute. Kept weights and BatchNorm
+    statistics are copies; training flags, devices, dtypes and ``requires_grad`` stay.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The network that the plan was made for.
+    plan : Plan
+        What stays.
+
+    Returns
+    -------
+    nn.Module
+        Of the same class; layers that read or write part of a stream are wrapped in
+        :class:`compactvision.surgery.Gathered` or :class:`compactvision.surgery.Scattered`.
+
+    Raises
+    ------
+    ValueError
+        If the plan does not fit the model.
+    """
+    _modules(model, plan)
+    small = copy.deepcopy(model)
+    modules = _modules(small, plan)
+    for name, layer in plan.graph.layers.items():
+        read, written = plan.kept[layer.reads], plan.kept[layer.writes]
+        if read.all() and written.all():
+            continue
+        module = modules[name]
+        _CUTS[layer.kind](module, read.nonzero().flatten(), written.nonzero().flatten())
+        wrapped = _wrapped(module, layer, read, written)
+        if wrapped is not module:
+            wrapped.train(module.training)
+            parent, _, child = layer.path.rpartition(".")
+            setattr(small.get_submodule(parent), child, wrapped)
+    return small
+
+
+def measured_latency(
+    model: nn.Module, example: Example, *, warmup: int = 3, repeats: int = 15, threads: int | None = None
+) -> Callable[[Plan], float]:
+    """Return a function that prunes a copy of the model as a plan says and times it, in milliseconds (median).
+
+    Plans with equal widths are timed once. Arguments are those of :func:`compactvision.measure.latency`.
+    """
+    known: dict[tuple[int, ...], float] = {}
+
+    def milliseconds(plan: Plan) -> float:
+        key = tuple(plan.widths.values())
+        if key not in known:
+            small = prune(model, plan)
+            known[key] = measure.latency(small, example, warmup=warmup, repeats=repeats, threads=threads).median_ms
+        return known[key]
+
+    return milliseconds
+
+
+def _modules(model: nn.Module, plan: Plan) -> dict[str, nn.Module]:
+    """Return the plan's layers in the model; raise where they are not those that the plan was made for."""
+    modules = dict(model.named_modules())
+    found = {}
+    for name, layer in plan.graph.layers.items():
+        module = modules.get(layer.path)
+        widths = None if module is None else _widths(module)
+        expected = (layer.reads.numel(), layer.writes.numel())
+        if widths != expected:
+            raise ValueError(f"plan: layer {name!r} has {expected} channels in the plan, {widths} in the model")
+        found[name] = module
+    return found
+
+
+def _widths(module: nn.Module) -> tuple[int, int] | None:
+    if isinstance(module, (nn.Conv2d, ChannelMap)):
+        return module.in_channels, module.out_channels
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features
+    if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+        return module.num_features, module.num_features
+    return None
+
+
+def _masked_input(read: Tensor) -> Callable:
+    def hook(module: nn.Module, args: tuple) -> tuple:
+        return (_times(args[0], read), *args[1:])
+
+    return hook
+
+
+def _masked_output(written: Tensor) -> Callable:
+    def hook(module: nn.Module, args: tuple, result: Tensor) -> Tensor:
+        return _times(result, written)
+
+    return hook
+
+
+def _times(x: Tensor, channels: Tensor) -> Tensor:
+    return x * channels.to(x.device, x.dtype).view(1, -1, *[1] * (x.ndim - 2))  # (B, C) or (B, C, H, W)
+
+
+def _cut_conv(conv: nn.Conv2d, read: Tensor, written: Tensor) -> None:
+    conv.weight = _rows(conv.weight, written, read)
+    conv.bias = _rows(conv.bias, written)
+    conv.in_channels, conv.out_channels = read.numel(), written.numel()
+
+
+def _cut_depthwise(conv: nn.Conv2d, read: Tensor, written: Tensor) -> None:
+    conv.weight = _rows(conv.weight, written)
+    conv.bias = _rows(conv.bias, written)
+    conv.in_channels = conv.out_channels = conv.groups = written.numel()
+
+
+def _cut_linear(linear: nn.Linear, read: Tensor, written: Tensor) -> None:
+    linear.weight = _rows(linear.weight, written, read)
+    linear.bias = _rows(linear.bias, written)
+    linear.in_features, linear.out_features = read.numel(), written.numel()
+
+
+def _cut_norm(norm: nn.BatchNorm2d, read: Tensor, written: Tensor) -> None:
+    norm.weight, norm.bias = _rows(norm.weight, written), _rows(norm.bias, written)
+    for name in ("running_mean", "running_var"):
+        statistics = getattr(norm, name)
+        if statistics is not None:
+            setattr(norm, name, statistics[written.to(statistics.device)].clone())
+    norm.num_features = written.numel()
+
+
+def _cut_map(channel_map: ChannelMap, read: Tensor, written: Tensor) -> None:
+    position = {int(channel): index for index, channel in enumerate(read)}
+    source = [position.get(int(entry), -1) for entry in channel_map.source[written.to(channel_map.source.device)]]
+    channel_map.set_source(source, read.numel())
+
+
+_CUTS: dict[str, Callable[[nn.Module, Tensor, Tensor], None]] = {
+    "conv": _cut_conv,
+    "depthwise": _cut_depthwise,
+    "linear": _cut_linear,
+    "norm": _cut_norm,
+    "map": _cut_map,
+}
+
+
+def _rows(parameter: nn.Parameter | None, rows: Tensor, columns: Tensor | None = None) -> nn.Parameter | None:
+    """Return the kept rows (output channels) and columns (input channels) of a weight as a new parameter."""
+    if parameter is None:
+        return None
+    values = parameter.detach()[rows.to(parameter.device)]
+    if columns is not None:
+        values = values[:, columns.to(parameter.device)]
+    return nn.Parameter(values.clone(), requires_grad=parameter.requires_grad)
+
+
+def _wrapped(module: nn.Module, layer: Layer, read: Tensor, written: Tensor) -> nn.Module:
+    if layer.insert == "gather" and not read.all():
+        selection = ChannelMap(read.nonzero().flatten().tolist(), read.numel())
+        return Gathered(_placed(selection, module), module)
+    if layer.insert == "scatter" and not written.all():
+        position = torch.cumsum(written, 0) - 1
+        spread = ChannelMap(torch.where(written, position, -1).tolist(), int(written.sum()))
+        return Scattered(module, _placed(spread, module))
+    return module
+
+
+def _placed(channel_map: ChannelMap, module: nn.Module) -> ChannelMap:
+    """Move a channel map to where the module's parameters are."""
+    tensor = next(iter((*module.parameters(), *module.buffers())), None)
+    return channel_map if tensor is None else channel_map.to(tensor.device)

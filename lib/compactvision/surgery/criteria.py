@@ -1,0 +1,146 @@
+"""Simple scores to compare with: a criterion is a callable on a model that returns one 1-D tensor for each layer.
+
+Names are those of :class:`compactvision.surgery.ChannelGraph`, one entry for each output channel (C_out,), higher means
+keep. All but :func:`taylor` look at parameters only. Depthwise convolutions are left out: they follow what feeds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from compactvision.measure import evaluating
+from compactvision.surgery.layers import named_layers
+from compactvision.surgery.recording import is_depthwise
+
+Criterion = Callable[[nn.Module], dict[str, Tensor]]
+
+
+def l1(model: nn.Module) -> dict[str, Tensor]:
+    """Return the sum of absolute weights of each filter of convolutions and linear layers, biases left out."""
+    return {name: module.weight.detach().abs().flatten(1).sum(1) for name, module in _weighted(model)}
+
+
+def l2(model: nn.Module) -> dict[str, Tensor]:
+    """Return the Euclidean norm of the weights of each filter of convolutions and linear layers, biases left out."""
+    return {name: module.weight.detach().flatten(1).norm(dim=1) for name, module in _weighted(model)}
+
+
+def batch_norm_scale(model: nn.Module) -> dict[str, Tensor]:
+    """Return the absolute scale of each channel of every BatchNorm, the criterion of network slimming.
+
+    Raises
+    ------
+    ValueError
+        If the model has no BatchNorm with a scale.
+    """
+    scores = {name: module.weight.detach().abs() for name, module in _norms(model) if module.weight is not None}
+    if not scores:
+        raise ValueError("model has no BatchNorm with a scale")
+    return scores
+
+
+def constant(model: nn.Module) -> dict[str, Tensor]:
+    """Return one for every filter: what is removed is decided by the order of the channels alone."""
+    return {name: torch.ones(module.weight.shape[0]) for name, module in _weighted(model)}
+
+
+def random(generator: torch.Generator) -> Criterion:
+    """Return a criterion that draws every filter's score from [0, 1); each call draws anew."""
+
+    def criterion(model: nn.Module) -> dict[str, Tensor]:
+        device = generator.device
+        return {
+            name: torch.rand(module.weight.shape[0], generator=generator, device=device)
+            for name, module in _weighted(model)
+        }
+
+    return criterion
+
+
+def taylor(
+    batches: Iterable[tuple[Tensor, Tensor]], *, loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
+) -> Criterion:
+    """Return a criterion that estimates how much the loss changes when a feature map is set to zero.
+
+    The score of a channel is the absolute value of activation times gradient, averaged over images and summed over
+    positions (Molchanov et al. 2017, first order). It is read behind each BatchNorm; in a model without any, behind
+    each convolution and linear layer. In front of a ReLU it is the same as behind it.
+
+    Parameters
+    ----------
+    batches : iterable of (Tensor, Tensor)
+        Inputs and targets, on the model's device; gone through once for each call of the criterion.
+    loss : callable, default cross-entropy
+        Mean loss of a batch from (outputs, targets).
+
+    Raises
+    ------
+    ValueError
+        When the criterion is called: if there is no batch, or a layer is used twice in a forward pass.
+    """
+
+    def criterion(model: nn.Module) -> dict[str, Tensor]:
+        layers = dict(_norms(model)) or dict(_weighted(model))
+        sums: dict[str, Tensor] = {}
+        images = 0
+        with evaluating(model):
+            for inputs, targets in batches:
+                for name, product in _activation_times_gradient(model, layers, inputs, targets, loss).items():
+                    sums[name] = sums.get(name, 0) + product * inputs.shape[0]  # the loss is a mean over the batch
+                images += inputs.shape[0]
+        if not images:
+            raise ValueError("batches must hold at least one batch, got none")
+        return {name: (total / images).abs() for name, total in sums.items()}
+
+    return criterion
+
+
+def reverse(criterion: Criterion) -> Criterion:
+    """Return the criterion with all signs turned: what it would keep is removed first, a control."""
+    return lambda model: {name: -scores for name, scores in criterion(model).items()}
+
+
+def _activation_times_gradient(
+    model: nn.Module, layers: dict[str, nn.Module], inputs: Tensor, targets: Tensor, loss: Callable
+) -> dict[str, Tensor]:
+    """Return the sum over images and positions of activation times gradient of one batch's mean loss, (C,) each."""
+    outputs: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable:
+        def hook(module: nn.Module, args: tuple, result: Tensor) -> Tensor:
+            if name in outputs:
+                raise ValueError(f"model: layer {name!r} runs twice in a forward pass")
+            outputs[name] = result if result.requires_grad else result.requires_grad_()
+            return outputs[name].clone()  # later in-place operations leave the kept one alone
+
+        return hook
+
+    handles = [module.register_forward_hook(keep(name)) for name, module in layers.items()]
+    try:
+        with torch.enable_grad():
+            value = loss(model(inputs), targets)
+            gradients = torch.autograd.grad(value, list(outputs.values()), allow_unused=True)
+    finally:
+        for handle in handles:
+            handle.remove()
+    scores = {}
+    for (name, output), gradient in zip(outputs.items(), gradients, strict=True):
+        product = torch.zeros_like(output) if gradient is None else output.detach() * gradient  # (B, C) or (B, C, H, W)
+        scores[name] = product.transpose(0, 1).flatten(1).sum(1)  # (C,)
+    return scores
+
+
+def _weighted(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name, _, module in named_layers(model):
+        if isinstance(module, (nn.Conv2d, nn.Linear)) and not is_depthwise(module):
+            yield name, module
+
+
+def _norms(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name, _, module in named_layers(model):
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            yield name, module

@@ -1,0 +1,269 @@
+"""Coupled channels of a network: which channels of which layers can only be removed together.
+
+A *unit* is a set of channels that are one and the same for surgery: output channel 3 of a convolution, channel 3 of the
+BatchNorm behind it, input channel 3 of the next convolution. A *group* is the units of one index set: those that one
+layer writes, joined with those of every layer that shares some of them. Plans choose units; groups name them.
+
+Torch-Pruning finds such groups too, and the tests compare both on every network where it is right. It takes any
+operation that it does not know for an elementwise one, so a shortcut that pads with zero channels comes out wrong
+without a word; and it knows neither of the two forms of a residual sum that leave the stream whole. Hence this own
+graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from compactvision import measure
+from compactvision.measure.state import Example
+from compactvision.models.layers import ChannelMap
+from compactvision.surgery.coupling import RESIDUAL_FORMS, Coupling, couple
+from compactvision.surgery.recording import is_depthwise, record
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer and the unit of each of its channels.
+
+    Attributes
+    ----------
+    name, path : str
+        Name in scores and plans (unchanged when surgery wraps the layer), and name in ``model.named_modules()``.
+    kind : {"conv", "depthwise", "linear", "norm", "map"}
+        What it is; depthwise convolutions and norms follow whatever writes their input.
+    reads, writes : Tensor
+        Unit of each input channel (C_in,) and output channel (C_out,), int64. A linear layer behind a flattened map
+        reads each unit once per pixel.
+    insert : {None, "gather", "scatter"}
+        What surgery puts before the layer (it reads part of a stream) or behind it (it writes into part of a stream).
+    pair, single : (int, int)
+        Parameters and MACs for each pair of input and output channel, and for each output channel.
+    """
+
+    name: str
+    path: str
+    kind: str
+    reads: Tensor
+    writes: Tensor
+    insert: str | None
+    pair: tuple[int, int]
+    single: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units of one index set.
+
+    Attributes
+    ----------
+    name : str
+        Name of the first layer that writes them; with ":in" behind it where a layer reads part of a stream.
+    kind : {"inner", "stream", "scatter", "gather"}
+        "stream" takes part in a residual sum as a whole; "scatter" and "gather" are the two forms that leave it whole.
+    units : Tensor
+        Its units (n,), int64, in the order of the channels of the layer that gives the name.
+    writers, followers, readers : tuple of str
+        Layers that make the channels, pass them on one by one, and read them.
+    """
+
+    name: str
+    kind: str
+    units: Tensor
+    writers: tuple[str, ...]
+    followers: tuple[str, ...]
+    readers: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of units."""
+        return self.units.numel()
+
+
+@dataclass(frozen=True)
+class ChannelGraph:
+    """Layers, groups and costs of a network, as :func:`channel_graph` finds them.
+
+    Attributes
+    ----------
+    residual : str
+        Form of the residual sums.
+    layers : dict of str to Layer
+        Every layer that ran, in the order of execution.
+    groups : dict of str to Group
+        Groups that a plan may cut, in the order of execution.
+    fixed : dict of str to str
+        Layers whose outputs stay as they are, with the reason.
+    units : int
+        Number of units, those that cannot be cut included.
+    parameters, macs : int
+        Of the dense network; MACs of one image of the example's size.
+    """
+
+    residual: str
+    layers: dict[str, Layer]
+    groups: dict[str, Group]
+    fixed: dict[str, str]
+    units: int
+    parameters: int
+    macs: int
+
+    def only(self, names: Iterable[str] = (), *, kinds: Iterable[str] = ()) -> ChannelGraph:
+        """Return a graph in which all groups but those of these names or kinds stay whole.
+
+        Raises
+        ------
+        ValueError
+            If a name or kind is that of no group.
+        """
+        chosen, kinds = {self.group_of(name).name for name in _several(names)}, set(_several(kinds))
+        unknown = kinds - {group.kind for group in self.groups.values()}
+        if unknown:
+            raise ValueError(f"kinds: no group is of kind {sorted(unknown)}")
+        return self._restricted(lambda group: group.name in chosen or group.kind in kinds)
+
+    def without(self, names: Iterable[str] = (), *, kinds: Iterable[str] = ()) -> ChannelGraph:
+        """Return a graph in which the groups of these names or kinds stay whole; errors as for :meth:`only`."""
+        left_out = self.only(names, kinds=kinds).groups
+        return self._restricted(lambda group: group.name not in left_out)
+
+    def group_of(self, name: str) -> Group:
+        """Return the group with this name, or the one that the layer of this name writes.
+
+        Raises
+        ------
+        ValueError
+            If there is none; the reason is given.
+        """
+        for group in self.groups.values():
+            if name == group.name or name in group.writers:
+                return group
+        if name in self.fixed:
+            raise ValueError(f"group: layer {name!r} cannot be cut: {self.fixed[name]}")
+        raise ValueError(f"group: {name!r} is no group and writes none; there are {', '.join(self.groups)}")
+
+    def cost(self, kept: Tensor) -> tuple[int, int]:
+        """Return parameters and MACs of the network that keeps the units where ``kept`` (units,) is true."""
+        parameters, macs = self.parameters, self.macs
+        for layer in self.layers.values():
+            dense_out, out = layer.writes.numel(), int(kept[layer.writes].sum())
+            dense_in, read = layer.reads.numel(), int(kept[layer.reads].sum())
+            pairs, singles = dense_in * dense_out - read * out, dense_out - out
+            parameters -= layer.pair[0] * pairs + layer.single[0] * singles
+            macs -= layer.pair[1] * pairs + layer.single[1] * singles
+        return parameters, macs
+
+    def _restricted(self, wanted: Callable[[Group], bool]) -> ChannelGraph:
+        groups = {name: group for name, group in self.groups.items() if wanted(group)}
+        whole = {
+            writer: "left whole by choice"
+            for name, group in self.groups.items()
+            if name not in groups
+            for writer in (name, *group.writers)
+        }
+        return replace(self, groups=groups, fixed=self.fixed | whole)
+
+
+def channel_graph(model: nn.Module, example: Example, *, residual: str = "grouped") -> ChannelGraph:
+    """Find the coupled channels of a network.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Run once in evaluation mode and left as it was.
+    example : Tensor, tuple of int or tuple of Tensor
+        Input with a batch dimension, or the shape (C, H, W) of one image.
+    residual : {"grouped", "scatter", "gather"}
+        What a residual sum does. "grouped": all its operands and everything that reads the result share one index set.
+        "scatter": the stream stays whole, each branch writes into a part of it of its own. "gather": streams and
+        concatenations stay whole, each layer that reads one reads a part of its own.
+
+    Returns
+    -------
+    ChannelGraph
+
+    Raises
+    ------
+    ValueError
+        If ``residual`` is unknown, or the network does something that surgery cannot follow: grouped convolutions other
+        than depthwise ones, shared parameters, functions that move, split or mix channels. The layer and the function
+        are named.
+    """
+    if residual not in RESIDUAL_FORMS:
+        raise ValueError(f"residual must be one of {RESIDUAL_FORMS}, got {residual!r}")
+    coupling = couple(record(model, example), residual)
+    by_path = measure.macs_by_module(model, example)
+    layers = {}
+    for call in coupling.calls.values():
+        reads, writes = torch.tensor(call.reads), torch.tensor(call.writes)
+        pair, single = _costs(call.module, reads.numel(), writes.numel(), by_path.get(call.path, 0))
+        layers[call.name] = Layer(
+            call.name, call.path, _kind(call.module), reads, writes, coupling.inserts.get(call.name), pair, single
+        )
+    total = sum(by_path.values())
+    groups, fixed = _groups(layers, coupling)
+    return ChannelGraph(residual, layers, groups, fixed, coupling.units, measure.parameters(model), total)
+
+
+def _groups(layers: Mapping[str, Layer], coupling: Coupling) -> tuple[dict[str, Group], dict[str, str]]:
+    """Return the index sets that can be cut as groups, and for the writers of the others the reason."""
+    groups, fixed = {}, {}
+    for index, names in coupling.writers.items():
+        if index in coupling.fixed:
+            fixed |= dict.fromkeys(names, coupling.fixed[index])
+            continue
+        units = set(coupling.index_sets[index])
+        first = next((name for name in names if name not in layers or layers[name].kind != "map"), names[0])
+        followers = [
+            layer for layer in layers.values() if _follows(layer) and not units.isdisjoint(layer.writes.tolist())
+        ]
+        readers = [
+            layer for layer in layers.values() if not _follows(layer) and not units.isdisjoint(layer.reads.tolist())
+        ]
+        groups[first] = Group(
+            first,
+            _group_kind(names, readers) or coupling.kinds.get(index, "inner"),
+            torch.tensor(coupling.index_sets[index]),
+            tuple(names),
+            tuple(layer.name for layer in followers),
+            tuple(layer.name for layer in readers),
+        )
+    return groups, fixed
+
+
+def _group_kind(writers: list[str], readers: list[Layer]) -> str | None:
+    """Return the form that an earlier cut has put in place, if any."""
+    if any(name.endswith(":in") for name in writers):
+        return "gather"
+    return "scatter" if any(layer.name.endswith(":out") for layer in readers) else None
+
+
+def _follows(layer: Layer) -> bool:
+    return layer.kind in ("norm", "depthwise")
+
+
+def _kind(module: nn.Module) -> str:
+    if isinstance(module, nn.Conv2d):
+        return "depthwise" if is_depthwise(module) else "conv"
+    if isinstance(module, ChannelMap):
+        return "map"
+    return "linear" if isinstance(module, nn.Linear) else "norm"
+
+
+def _costs(
+    module: nn.Module, channels_in: int, channels_out: int, macs: int
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return (parameters, MACs) per pair of channels and per output channel."""
+    kind = _kind(module)
+    if kind in ("conv", "linear"):
+        weights = module.weight.numel() // (channels_in * channels_out)
+        return (weights, macs // (channels_in * channels_out)), (int(module.bias is not None), 0)
+    own = sum(parameter.numel() for parameter in module.parameters()) // channels_out
+    return (0, 0), (own, macs // channels_out)
+
+
+def _several(names: Iterable[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
