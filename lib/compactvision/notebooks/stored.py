@@ -14,7 +14,9 @@ from compactvision.claims import schema
 from compactvision.notebooks.sources import Notebook, code_cells, code_digest, joined, read, setup_cell, tags_of
 from compactvision.records.record import write_text
 
-_PROGRESS = re.compile(r"\d+%\|.*\||\d+(?:\.\d+)?(?:it/s|s/it)\b|\d+it \[")
+# A bar as tqdm writes it, " 10%|#    | 1/10 [00:01<00:09, 1.00it/s]", whole or cut short at the end of a line.
+_BAR = re.compile(r"[^\r\n]*?(?:\d+%\|[^|\r\n]*\||\d+it )[^\[\r\n]*\[[^\]\r\n]*\]")
+_PROGRESS = re.compile(r"\d+%\|.*\||\d+(?:\.\d+)?(?:it/s|s/it)\b")
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _KEPT = ("tags", "mystnb", "nbgrader")
 _KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -22,7 +24,7 @@ _KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 def _without_progress(text: str) -> str:
     """Return a stream's text as a terminal would have left it, without progress bars."""
-    lines = (line.rsplit("\r", 1)[-1] for line in text.replace("\r\n", "\n").split("\n"))
+    lines = (line.rsplit("\r", 1)[-1] for line in _BAR.sub("", text.replace("\r\n", "\n")).split("\n"))
     return "\n".join(line for line in lines if not _PROGRESS.search(line))
 
 
