@@ -3,7 +3,7 @@
 import io
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .distributed import Group
 
 FORMAT = 1
+SOURCE = ("batch_size", "shuffle", "crop", "flip", "seed", "drop_last")  # what is noted of a source that has it
 
 
 class Checkpoint:
@@ -24,15 +25,15 @@ class Checkpoint:
         The file; missing folders are made. It is read by ``torch.load(weights_only=True)``.
     run : dict
         What recognises the run (see :func:`describe`); a file of another run is refused.
-    parts : dict of objects with ``state_dict`` and ``load_state_dict``
-        Loaded in this order; the states of the first process are written.
-    own : object with ``state_dict`` and ``load_state_dict``
-        Kept for each process by itself (the random states); loaded last.
     group : Group
         The processes; the file must be visible to all.
+    own : object with ``state_dict`` and ``load_state_dict``
+        Kept for each process by itself (the random states); loaded last.
+    parts : objects with ``state_dict`` and ``load_state_dict``
+        Loaded in this order; the states of the first process are written.
     """
 
-    def __init__(self, path: str | os.PathLike | None, run: dict, parts: dict[str, Any], own: Any, group: Group):
+    def __init__(self, path: str | os.PathLike | None, run: dict, group: Group, own: Any, **parts: Any):
         self.path = None if path is None else Path(path)
         self.run, self.parts, self.own, self.group = run, parts, own, group
         self.tried = False  # whether a first file was seen to be readable
@@ -127,15 +128,16 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def describe(model: nn.Module, optimizer: torch.optim.Optimizer, **settings: Any) -> dict:
-    """Describe a run by the model's shapes, the optimiser with its settings, and `settings`, as plain data."""
+def describe(model: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable, **settings: Any) -> dict:
+    """Describe a run by plain data: shapes of the model, settings of optimiser and batches, and `settings`."""
     tensors = {name: f"{tuple(t.shape)} {t.dtype}" for name, t in model.state_dict().items() if isinstance(t, Tensor)}
     groups = [
         {**{key: _plain(value) for key, value in group.items() if key != "params"}, "tensors": len(group["params"])}
         for group in optimizer.param_groups
     ]
     chosen = {name: _plain(value) for name, value in settings.items()}
-    return {**chosen, "optimizer": type(optimizer).__name__, "groups": groups, "model": tensors}
+    source = {name: _plain(getattr(batches, name)) for name in SOURCE if hasattr(batches, name)}
+    return {**chosen, "batches": source, "optimizer": type(optimizer).__name__, "groups": groups, "model": tensors}
 
 
 def _plain(value: Any) -> Any:
@@ -167,15 +169,19 @@ class Loose:
     """Tensors that the optimiser trains but the model does not hold, as a part of a checkpoint."""
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer):
-        held = {id(parameter) for parameter in model.parameters()}
-        self.tensors = [p for group in optimizer.param_groups for p in group["params"] if id(p) not in held]
+        self.model, self.optimizer = model, optimizer
+
+    def tensors(self) -> list[Tensor]:
+        """Return the tensors, in the order of the optimiser's groups."""
+        held = {id(parameter) for parameter in self.model.parameters()}
+        return [p for group in self.optimizer.param_groups for p in group["params"] if id(p) not in held]
 
     def state_dict(self) -> dict:
-        """Return the tensors, in the order of the optimiser's groups."""
-        return {"tensors": [tensor.detach() for tensor in self.tensors]}
+        """Return the values for a checkpoint."""
+        return {"tensors": [tensor.detach() for tensor in self.tensors()]}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict) -> None:
         """Copy the stored values into the tensors."""
-        for tensor, saved in zip(self.tensors, state["tensors"], strict=True):
+        for tensor, saved in zip(self.tensors(), state["tensors"], strict=True):
             tensor.copy_(saved)

@@ -80,7 +80,7 @@ def fit(
     progress : bool
         Whether a run that lasts shows a bar.
     clip_norm : float, optional
-        Largest Euclidean norm of all gradients together, > 0.
+        Largest Euclidean norm of the gradients of all parameters of the optimiser together, > 0.
     seed : int
         Seed of the global generators, >= 0.
 
@@ -111,34 +111,31 @@ def fit(
     state = State(model, optimizer, here, epochs, steps)
     losses = LossMeter(interval=1 if here.type == "cpu" else 50)
     stream = Stream(batches)
-    store = Checkpoint(
-        checkpoint,
-        describe(
-            model,
-            optimizer,
-            epochs=epochs,
-            steps_per_epoch=steps,
-            seed=seed,
-            schedule=schedule,
-            loss=loss,
-            callbacks=hooks.names(),
-            precision=precision,
-            clip_norm=clip_norm,
-            processes=group.world,
-        ),
-        {
-            "callbacks": hooks,
-            "model": model,
-            "optimizer": optimizer,
-            "loose": Loose(model, optimizer),
-            "scaler": cast.scaler,
-            "losses": losses,
-            "history": state.history,
-            "position": state,
-        },
-        stream,
-        group,
+    run = describe(
+        model,
+        optimizer,
+        batches,
+        epochs=epochs,
+        steps_per_epoch=steps,
+        seed=seed,
+        schedule=schedule,
+        loss=loss,
+        callbacks=hooks.names(),
+        precision=precision,
+        clip_norm=clip_norm,
+        processes=group.world,
     )
+    parts = {
+        "callbacks": hooks,
+        "model": model,
+        "optimizer": optimizer,
+        "loose": Loose(model, optimizer),
+        "scaler": cast.scaler,
+        "losses": losses,
+        "history": state.history,
+        "position": state,
+    }
+    store = Checkpoint(checkpoint, run, group, own=stream, **parts)
 
     def gradients() -> Tensor:
         """Compute the gradients of one step; optimisers such as LBFGS call this several times."""
@@ -158,7 +155,8 @@ def fit(
             cast.scaler.unscale_(optimizer)
         hooks.call("before_step", state)
         if clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
+            stepped = [parameter for part in optimizer.param_groups for parameter in part["params"]]
+            nn.utils.clip_grad_norm_(stepped, clip_norm)
         return state.loss
 
     with (

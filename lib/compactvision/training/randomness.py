@@ -54,9 +54,10 @@ def seeded(seed: int) -> Iterator[None]:
 class Stream:
     """The batches of each epoch, which can start in the middle of one.
 
-    A source with ``set_epoch`` (or whose sampler has it) is told the epoch. Any other iterable draws its order from
-    the global generators or from its own ``generator``, as DataLoader does: the states at the epoch's start are
-    kept, and to continue after `skip` batches the epoch is replayed from them without training.
+    A source with ``set_epoch`` (or whose sampler has it) is told the epoch, one with ``starting_at(step)`` is
+    started there. Any other iterable may draw its order from the global generators or from its own ``generator``, as
+    DataLoader does: the states at the epoch's start are kept, and to continue after `skip` batches the epoch is
+    replayed from them without training.
     """
 
     def __init__(self, batches: Iterable):
@@ -71,17 +72,18 @@ class Stream:
         for owner in (self.batches, getattr(self.batches, "sampler", None)):
             if hasattr(owner, "set_epoch"):
                 owner.set_epoch(epoch)
+        if not skip:
+            self.start = random_state(self.generators)
+            return iter(self.batches)
+        if hasattr(self.batches, "starting_at"):
+            return self.batches.starting_at(skip)
         now = random_state(self.generators)
-        if skip:
-            set_random_state(self.start, self.generators)
-        else:
-            self.start = now
+        set_random_state(self.start, self.generators)
         iterator = iter(self.batches)
         for _ in range(skip):
             next(iterator, None)
-        if skip:
-            set_random_state(now, self.generators)
-        yield from iterator
+        set_random_state(now, self.generators)
+        return iterator
 
     def state_dict(self) -> dict:
         """Random states now and at the start of the epoch."""

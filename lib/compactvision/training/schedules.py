@@ -51,6 +51,8 @@ class Schedule:
     def __call__(self, position: float, total: float) -> float:
         """Return the factor at `position` in [0, total)."""
         warmup = _length(self.warmup, total)
+        if isinstance(self.warmup, float):
+            warmup = min(warmup, total - 1)  # a fraction always leaves something
         if warmup >= total:
             raise ValueError(f"warmup={self.warmup!r} leaves nothing of a run of {total} {self.per}s")
         skipped = warmup if self.shift else 0
@@ -161,7 +163,7 @@ def one_cycle(
         peak = max(rise * total - 1, 0.0)  # position of the peak, as torch counts it
         if position < peak:
             return between(start, 1.0, position / peak)
-        return between(1.0, final, (position - peak) / max(total - 1 - peak, 1.0))
+        return between(1.0, final, (position - peak) / (total - 1 - peak)) if position > peak else 1.0
 
     name = f"one_cycle(rise={rise!r}, start={start!r}, final={final!r}, anneal={anneal!r})"
     return Schedule(name, curve, per)

@@ -1,0 +1,218 @@
+"""Interrupted runs end with bitwise the weights of runs that were not."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from compactvision.training import Callback, fit, schedules
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+SCRIPT = Path(__file__).with_name("resumable.py")
+
+
+def runs(folder, delay, *kills):
+    """Kill the runs of the script as asked; returns what happened at each start, and the end."""
+    command = [sys.executable, str(SCRIPT), str(folder), str(delay), *kills]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), torch.load(folder / "end.pt", weights_only=True)
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_the_end_is_bitwise_the_same(tmp_path):
+    """Three kills at random moments and one in the middle of a save; 48 steps, a checkpoint after every second."""
+    whole, expected = runs(tmp_path / "whole", 0)
+    assert whole == [{"status": 0, "steps": 48, "left": []}]
+    moments = random.Random(20)
+    kills = [f"{moments.randint(5, 13)}:{0.02 * moments.random()}" for _ in range(3)]
+    starts, found = runs(tmp_path / "killed", 0.01, *kills, "save:3")
+    assert [start["status"] for start in starts] == [-signal.SIGKILL] * 4 + [0]
+    assert len(starts[3]["left"]) == 1  # the file of the save that was cut short
+    assert starts[4]["left"] == []
+    steps = [start["steps"] for start in starts]
+    assert min(steps) > 0
+    assert 48 <= sum(steps) <= 48 + 4 * 3  # each went on from the last checkpoint, at most a few steps back
+    for name in ("keyed", "loader"):
+        assert found[name]["rows"] == expected[name]["rows"]
+        for key, value in expected[name]["model"].items():
+            assert torch.equal(found[name]["model"][key], value), (name, key)
+
+
+class Interrupt(Callback):
+    """Raises after some steps; a step that was reached once is passed the next time."""
+
+    def __init__(self, *steps):
+        self.steps = list(steps)
+
+    def on_step(self, state):
+        if state.step in self.steps:
+            self.steps.remove(state.step)
+            raise KeyboardInterrupt
+
+
+def network():
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.ReLU(), nn.Linear(8, 3))
+
+
+def run(source, path, interrupt, **options):
+    """Run to the end through all interruptions, with a fresh model and optimiser at each start."""
+    while True:
+        model = network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        try:
+            history = fit(
+                model, source(), epochs=3, optimizer=optimizer, schedule=schedules.cosine(), checkpoint=path,
+                callbacks=[interrupt], every_steps=2, seed=5, **options,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            continue
+        rows = [{key: value for key, value in row.items() if key != "seconds"} for row in history]
+        return model.state_dict(), rows
+
+
+def dataset():
+    generator = torch.Generator().manual_seed(0)
+    return TensorDataset(torch.randn(26, 6, generator=generator), torch.arange(26) % 3)
+
+
+SOURCES = {
+    "list": lambda: list(DataLoader(dataset(), batch_size=4)),
+    "loader": lambda: DataLoader(dataset(), batch_size=4, shuffle=True),
+    "loader with its own generator": lambda: DataLoader(
+        dataset(), batch_size=4, shuffle=True, generator=torch.Generator().manual_seed(9)
+    ),
+    "sampler with epochs": lambda: DataLoader(
+        dataset(), batch_size=4, sampler=torch.utils.data.DistributedSampler(dataset(), num_replicas=1, rank=0)
+    ),
+}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("name", SOURCES)
+def test_interrupted_runs_end_bitwise_the_same(name, precision, tmp_path):
+    weights, rows = run(SOURCES[name], tmp_path / "whole.pt", Interrupt(), precision=precision)
+    resumed, again = run(SOURCES[name], tmp_path / "cut.pt", Interrupt(1, 5, 6, 7, 8, 14, 20), precision=precision)
+    assert again == rows
+    for key, value in weights.items():
+        assert torch.equal(resumed[key], value), key
+
+
+def test_orders_differ_between_epochs(tmp_path):
+    seen = []
+
+    class Look(Callback):
+        def on_step(self, state):
+            seen.append(state.targets.tolist())
+
+    fit(network(), SOURCES["sampler with epochs"](), epochs=2, callbacks=[Look()])
+    assert seen[:7] != seen[7:]
+    assert sorted(t for batch in seen[:7] for t in batch) == sorted(t for batch in seen[7:] for t in batch)
+
+
+@pytest.mark.slow
+def test_a_loader_with_workers_is_replayed_too(tmp_path):
+    source = lambda: DataLoader(dataset(), batch_size=8, shuffle=True, num_workers=1)  # noqa: E731
+    weights, _ = run(source, tmp_path / "whole.pt", Interrupt())
+    resumed, _ = run(source, tmp_path / "cut.pt", Interrupt(7))
+    assert all(torch.equal(resumed[key], value) for key, value in weights.items())
+
+
+def test_a_finished_run_returns_at_once_with_weights_history_and_callbacks(tmp_path):
+    class Count(Callback):
+        def __init__(self):
+            self.steps = self.starts = 0
+
+        def on_start(self, state):
+            self.starts += 1
+
+        def on_step(self, state):
+            self.steps += 1
+
+        def state_dict(self):
+            return {"steps": self.steps}
+
+        def load_state_dict(self, state):
+            self.steps = state["steps"]
+
+    def once():
+        model, count = network(), Count()
+        history = fit(model, SOURCES["list"](), epochs=2, callbacks=[count], checkpoint=tmp_path / "run.pt")
+        return model, count, history
+
+    first, count, history = once()
+    written = (tmp_path / "run.pt").stat().st_mtime_ns
+    second, again, same = once()
+    assert same == history  # the seconds too: nothing was trained
+    assert (count.steps, again.steps, again.starts) == (14, 14, 1)
+    assert (tmp_path / "run.pt").stat().st_mtime_ns == written
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
+
+
+class Narrow(Interrupt):
+    """Cuts the hidden layer after the first epoch."""
+
+    cut = False
+
+    def on_start(self, state):
+        self.state = state
+
+    def narrow(self):
+        model, optimizer = self.state.model, self.state.optimizer
+        model[0], model[1], self.cut = nn.Linear(6, 5), nn.Linear(5, 3), True
+        optimizer.param_groups[0]["params"] = list(model.parameters())
+        optimizer.state.clear()
+
+    def on_epoch(self, state):
+        if not self.cut:
+            self.narrow()
+
+    def state_dict(self):
+        return {"cut": self.cut}
+
+    def load_state_dict(self, state):
+        if state["cut"]:
+            self.narrow()
+
+
+def test_a_callback_may_rebuild_the_model_before_its_weights_are_loaded(tmp_path):
+    def train(path, stop):
+        torch.manual_seed(1)
+        model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))
+        try:
+            fit(model, SOURCES["list"](), epochs=3, callbacks=[Narrow(stop)], checkpoint=path)
+        except KeyboardInterrupt:
+            return train(path, 0)
+        return model
+
+    whole, cut = train(tmp_path / "whole.pt", 0), train(tmp_path / "cut.pt", 10)
+    assert whole[0].weight.shape == (5, 6)
+    assert torch.equal(whole[0].weight, cut[0].weight)
+
+
+def test_tensors_outside_the_model_are_continued(tmp_path):
+    def train(path, stop):
+        scale = nn.Parameter(torch.ones(3))
+        model = network()
+        optimizer = torch.optim.SGD([*model.parameters(), scale], lr=0.1)
+        loss = lambda outputs, targets: F.cross_entropy(outputs * scale, targets)  # noqa: E731
+        try:
+            fit(model, SOURCES["list"](), epochs=2, optimizer=optimizer, loss=loss, checkpoint=path,
+                callbacks=[Interrupt(*stop)])  # fmt: skip
+        except KeyboardInterrupt:
+            return train(path, ())
+        return scale.detach()
+
+    whole = train(tmp_path / "whole.pt", ())
+    assert torch.equal(train(tmp_path / "cut.pt", (9,)), whole)
+    assert not torch.equal(whole, torch.ones(3))
