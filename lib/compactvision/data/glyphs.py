@@ -19,7 +19,7 @@ from compactvision.data.outlines import FONTS, GRID, REACH, SUPPORTED, atlas
 SIZE = 32
 DEFAULT_CHARACTERS = "ABEFGOQRS8"  # some look alike: B and 8, E and F, O and Q, B and R
 LICENCE = "generated; fonts DejaVu, STIX, Computer Modern as matplotlib ships them"
-_CHUNK = 256
+_CHUNK = 128
 _CLASS, _SHAPE, _FIELD, _PIXEL, _CLUTTER = range(5)  # separate streams of random numbers
 
 
@@ -35,15 +35,17 @@ class Difficulty:
     contrast: tuple[float, float]  # difference of luminance between character and ground
     texture: float  # how far the second colour of a texture lies from the first
     plain: float  # share of fills without a pattern
-    clutter: int  # pieces of other characters
-    clutter_contrast: float
+    behind: int  # pieces of other characters under this one
+    before: int  # and over it
+    away: tuple[float, float]  # of their middles from the picture's
+    clutter_contrast: float  # of these pieces with the ground, either way
     noise: float  # half width of the noise
 
 
 DIFFICULTIES = {
-    "easy": Difficulty(0.07, 0.08, (18, 22), 1.5, 0.2, (0.45, 0.70), 0.15, 1.0, 0, 0.0, 0.03),
-    "medium": Difficulty(0.16, 0.20, (15, 22), 3.0, 0.4, (0.25, 0.55), 0.30, 0.4, 1, 0.20, 0.10),
-    "hard": Difficulty(0.27, 0.30, (13, 22), 4.0, 0.5, (0.16, 0.40), 0.40, 0.2, 3, 0.25, 0.20),
+    "easy": Difficulty(0.07, 0.08, (18, 22), 1.5, 0.2, (0.45, 0.70), 0.15, 1.0, 0, 0, (0, 0), 0.0, 0.03),
+    "medium": Difficulty(0.20, 0.25, (13, 22), 3.5, 0.4, (0.18, 0.50), 0.30, 0.4, 1, 1, (12, 16), 0.25, 0.12),
+    "hard": Difficulty(0.30, 0.35, (11, 22), 4.5, 0.5, (0.12, 0.40), 0.40, 0.2, 2, 2, (10, 15), 0.25, 0.18),
 }
 
 
@@ -131,14 +133,16 @@ def draw(fields: np.ndarray, labels: np.ndarray, numbers: np.ndarray, level: Dif
     ground = _fill(shape, ground_luminance, level, keys.key(part, _FIELD, 0), numbers)  # (B, 3, P)
     ink = _fill(shape, ink_luminance, level, keys.key(part, _FIELD, 1), numbers)
     picture = ground
-    for k in range(level.clutter):
-        picture = _add_clutter(picture, fields, ground_luminance, level, keys.key(part, _CLUTTER, k), numbers)
+    for k in range(level.behind):
+        _add_clutter(picture, fields, ground_luminance, level, keys.key(part, _CLUTTER, k), numbers)
     font = shape.integer(len(fields))
     angle, shear = shape.within(level.turn), shape.within(level.shear)
     height = shape.between(*level.height)
     right, down = shape.within(level.shift), shape.within(level.shift)
     cover = _cover(fields, font, labels, angle, shear, height, right, down, shape.within(level.weight))
-    picture = picture + (ink - picture) * cover[:, None]
+    _lay(picture, ink, cover)
+    for k in range(level.behind, level.behind + level.before):
+        _add_clutter(picture, fields, ground_luminance, level, keys.key(part, _CLUTTER, k), numbers)
     return _to_bytes(picture, level, keys.key(part, _PIXEL), numbers)
 
 
@@ -181,36 +185,62 @@ def _rotation(tangent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (1 - square) / (1 + square), 2 * tangent / (1 + square)
 
 
-def _cover(fields, font, label, angle, shear, height, right, down, weight) -> np.ndarray:  # noqa: ANN001
+def _cover(fields, font, label, angle, shear, height, right, down, weight) -> np.ndarray:
     """How much of each pixel the character covers: (B, P) in [0, 1]. Parameters: (B,) each, as in ``Difficulty``."""
     cosine, sine = _rotation(angle)
-    column, row = _COLUMN - right[:, None], _ROW - down[:, None]  # (B, P)
-    v = cosine * row - sine * column
-    u = cosine * column + sine * row + shear[:, None] * v
     scale = np.float32((GRID - 1) / (2 * REACH)) / height[:, None]  # points of the field in a pixel
-    x = np.clip(u * scale + np.float32((GRID - 1) / 2), 0, np.float32(GRID - 1.001))
-    y = np.clip(v * scale + np.float32((GRID - 1) / 2), 0, np.float32(GRID - 1.001))
-    left, top = x.astype(np.int32), y.astype(np.int32)
+    column, row = (_COLUMN - right[:, None]) * scale, (_ROW - down[:, None]) * scale  # (B, P)
+    y = cosine * row - sine * column
+    x = cosine * column + sine * row + shear[:, None] * y
+    distance = _interpolate(fields.reshape(-1), font * fields.shape[1] + label, x, y)
+    distance *= height[:, None]  # in pixels
+    np.subtract(np.float32(0.5) + weight[:, None], distance, out=distance)
+    return np.clip(distance, 0, 1, out=distance)
+
+
+def _interpolate(flat: np.ndarray, field: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Read one of many GRID x GRID fields between its points.
+
+    Parameters
+    ----------
+    flat : all fields, one after the other, float32.
+    field : (B,) which one.
+    x, y : (B, P) points to the right and downwards from the middle, float32; overwritten. Beyond the border, the
+        border's value.
+
+    Returns
+    -------
+    (B, P) float32, linear in both directions between the four points around.
+    """
+    for place in (x, y):
+        place += np.float32((GRID - 1) / 2)
+        np.clip(place, 0, np.float32(GRID - 1.001), out=place)
+    left, top = np.floor(x), np.floor(y)
     x -= left
     y -= top
-    place = (font * fields.shape[1] + label).astype(np.int32)[:, None] * (GRID * GRID) + top * GRID + left
-    flat = fields.reshape(-1)
-    upper, lower = flat[place], flat[place + GRID]
-    upper = upper + (flat[place + 1] - upper) * x
-    lower = lower + (flat[place + GRID + 1] - lower) * x
-    distance = upper + (lower - upper) * y  # in heights of a capital
-    return np.clip(np.float32(0.5) + weight[:, None] - distance * height[:, None], 0, 1)
+    top *= GRID
+    top += left  # below GRID * GRID: exact in float32
+    corner = top.astype(np.int64)
+    corner += (field * (GRID * GRID))[:, None]  # (B, P)
+    upper = flat.take(corner)
+    upper += (flat[1:].take(corner) - upper) * x
+    lower = flat[GRID:].take(corner)
+    lower += (flat[GRID + 1 :].take(corner) - lower) * x
+    lower -= upper
+    lower *= y
+    lower += upper
+    return lower
 
 
 def _luminances(draws: _Draws, level: Difficulty) -> tuple[np.ndarray, np.ndarray]:
-    """A darker and a lighter luminance, ``level.contrast`` apart: (B,) each."""
+    """Return a darker and a lighter luminance, ``level.contrast`` apart: (B,) each."""
     contrast = draws.between(*level.contrast)
     dark = np.float32(0.06) + draws.uniform() * (np.float32(0.88) - contrast)
     return dark, dark + contrast
 
 
 def _colour(hue: np.ndarray, saturation: np.ndarray, luminance: np.ndarray) -> np.ndarray:
-    """A colour of given hue (0..1 round the circle), strength and luminance: (B, 3), roughly in [0, 1]."""
+    """Return a colour of given hue (0..1 round the circle), strength and luminance: (B, 3), roughly in [0, 1]."""
     wheel = hue[:, None] * 6 + np.asarray([0, 4, 2], dtype=np.float32)
     wheel = wheel - 6 * np.floor(wheel / 6)
     pure = np.clip(np.abs(wheel - 3) - 1, 0, 1)  # (B, 3)
@@ -220,25 +250,34 @@ def _colour(hue: np.ndarray, saturation: np.ndarray, luminance: np.ndarray) -> n
 
 
 def _fill(draws: _Draws, luminance: np.ndarray, level: Difficulty, base: int, numbers: np.ndarray) -> np.ndarray:
-    """Two related colours mixed by a pattern: (B, 3, P)."""
-    hue, saturation = draws.uniform(), draws.between(0.3, 1.0)
+    """Mix two related colours by a pattern: (B, 3, P)."""
+    hue, saturation = draws.uniform(), draws.between(0.2, 0.8)
     first = _colour(hue, saturation, luminance)
     other = _colour(hue + draws.within(0.15) + 1, saturation, luminance + draws.within(level.texture / 2))
     pattern = _pattern(draws, level, base, numbers)[:, None]  # (B, 1, P)
-    return first[:, :, None] + (other - first)[:, :, None] * pattern
+    return (other - first)[:, :, None] * pattern + first[:, :, None]
 
 
 def _pattern(draws: _Draws, level: Difficulty, base: int, numbers: np.ndarray) -> np.ndarray:
-    """A gradient, stripes, checks or clouds: (B, P) in [0, 1]."""
-    cosine, sine = _rotation(draws.within(1.0))
-    along, across = cosine * _COLUMN + sine * _ROW, cosine * _ROW - sine * _COLUMN  # (B, P)
+    """Return a gradient, stripes, checks or clouds: (B, P) in [0, 1]."""
+    cosine, sine = _rotation(draws.within(1.0))  # (B, 1)
     wavelength, phase = draws.between(4.0, 10.0)[:, None], draws.uniform()[:, None]
-    kind = np.where(draws.uniform() < np.float32(level.plain), 0, 1 + draws.integer(3))[:, None]
-    gradient = np.clip(along / 40 + np.float32(0.5), 0, 1)
-    wave = _wave(along / wavelength + phase)
-    stripes = np.clip(wave * 3 - 1, 0, 1)
-    checks = np.clip((wave + _wave(across / wavelength + phase) - 1) * 3 + np.float32(0.5), 0, 1)
-    return np.choose(kind, [gradient, stripes, checks, _clouds(base, numbers)])
+    plain, other = draws.uniform() < np.float32(level.plain), draws.integer(3)
+    pattern = np.empty((len(numbers), SIZE * SIZE), dtype=np.float32)
+    for kind in range(4):
+        rows = np.flatnonzero(plain if kind == 0 else ~plain & (other == kind - 1))
+        along = cosine[rows] * _COLUMN + sine[rows] * _ROW  # (rows, P)
+        if kind == 0:
+            pattern[rows] = np.clip(along / 40 + np.float32(0.5), 0, 1)
+        elif kind == 1:
+            pattern[rows] = np.clip(_wave(along / wavelength[rows] + phase[rows]) * 3 - 1, 0, 1)
+        elif kind == 2:
+            across = cosine[rows] * _ROW - sine[rows] * _COLUMN
+            waves = [_wave(place / wavelength[rows] + phase[rows]) for place in (along, across)]
+            pattern[rows] = np.clip((waves[0] + waves[1] - 1) * 3 + np.float32(0.5), 0, 1)
+        else:
+            pattern[rows] = _clouds(base, numbers[rows])
+    return pattern
 
 
 def _wave(turns: np.ndarray) -> np.ndarray:
@@ -253,26 +292,33 @@ def _clouds(base: int, numbers: np.ndarray, spacing: int = 8) -> np.ndarray:
     lattice = keys.uniform(bits).reshape(-1, nodes, nodes)
     tick = (np.arange(SIZE, dtype=np.float32) + np.float32(0.5)) / spacing
     node = tick.astype(np.int64)
-    step = tick - node
+    step = tick - node.astype(np.float32)
     step = step * step * (3 - 2 * step)
     rows = lattice[:, node] + (lattice[:, node + 1] - lattice[:, node]) * step[:, None]  # (B, SIZE, nodes)
     field = rows[:, :, node] + (rows[:, :, node + 1] - rows[:, :, node]) * step
-    return field.reshape(len(numbers), -1)
+    return field.reshape(len(numbers), SIZE * SIZE)
 
 
-def _add_clutter(picture, fields, luminance, level, base, numbers) -> np.ndarray:  # noqa: ANN001
-    """Lay a piece of some character over the edge of the ground, close to its luminance: (B, 3, P)."""
+def _add_clutter(picture, fields, luminance, level, base, numbers) -> None:
+    """Lay some character over the picture (B, 3, P), near an edge, in a luminance near the ground's."""
     draws = _Draws(base, numbers)
     font, label = draws.integer(len(fields)), draws.integer(fields.shape[1])
-    away, side = draws.between(13.0, 17.0), draws.within(16.0)
-    sign = np.where(draws.uniform() < 0.5, np.float32(-1), np.float32(1))
-    flat = draws.uniform() < 0.5
-    right, down = np.where(flat, side, away * sign), np.where(flat, away * sign, side)
+    away, along = draws.between(*level.away), draws.within(SIZE / 2)
+    away = np.where(draws.uniform() < 0.5, -away, away)
+    upright = draws.uniform() < 0.5
+    right, down = np.where(upright, along, away), np.where(upright, away, along)
     angle, height = draws.within(1.0), draws.between(14.0, 22.0)
     cover = _cover(fields, font, label, angle, draws.within(0.2), height, right, down, draws.within(0.3))
     tone = np.clip(luminance + draws.within(level.clutter_contrast), np.float32(0.05), np.float32(0.95))
-    colour = _colour(draws.uniform(), draws.uniform(), tone)[:, :, None]  # (B, 3, 1)
-    return picture + (colour - picture) * cover[:, None]
+    colour = _colour(draws.uniform(), draws.uniform(), tone)
+    _lay(picture, colour[:, :, None], cover)
+
+
+def _lay(picture: np.ndarray, colour: np.ndarray, cover: np.ndarray) -> None:
+    """Mix a colour (B, 3, 1 or P) into the picture (B, 3, P) where it covers (B, P) it."""
+    step = colour - picture
+    step *= cover[:, None]
+    picture += step
 
 
 def _to_bytes(picture: np.ndarray, level: Difficulty, base: int, numbers: np.ndarray) -> np.ndarray:

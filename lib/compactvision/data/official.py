@@ -13,6 +13,7 @@ import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -216,7 +217,7 @@ def _download(name: str, source: Source, base: Path) -> None:
 class _PlainUnpickler(pickle.Unpickler):
     """Unpickler for arrays, strings, lists and dictionaries: a pickle that asks for anything else is refused."""
 
-    _ALLOWED = {
+    _ALLOWED: ClassVar = {
         ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
         ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
         ("numpy", "ndarray"): np.ndarray,
@@ -273,7 +274,7 @@ def _read_idx(path: Path, dimensions: int) -> np.ndarray:
     return np.frombuffer(content, dtype=np.uint8, offset=head).reshape(shape).copy()
 
 
-def _verify(name, place, source, train, images, targets, classes) -> None:  # noqa: ANN001
+def _verify(name, place, source, train, images, targets, classes) -> None:
     """Refuse files that are readable but are not the set: wrong number or size of images, labels out of range."""
     expected = source.sizes[0 if train else 1]
     found = (len(images), len(targets), images.shape[1:], images.dtype, classes)

@@ -7,6 +7,7 @@ field can be shown at any size and angle, with smooth edges and thinner or bolde
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import string
 from pathlib import Path
@@ -96,15 +97,13 @@ def distance_field(start: np.ndarray, end: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _segments(font: str, character: str) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the straight pieces of a character's outline, in font units: two arrays (S, 2)."""
+    """Return the ends of the straight pieces of a character's outline, in font units: two arrays (S, 2)."""
     shapes, names = _font(font)
     points, contour_ends, flags = shapes[names[ord(character)]].getCoordinates(shapes)
     pieces, first = [], 0
     for last in contour_ends:
-        contour = [
-            (float(x), float(y), flag & 1)
-            for (x, y), flag in zip(points[first : last + 1], flags[first:], strict=False)
-        ]
+        corners = zip(points[first : last + 1], flags[first : last + 1], strict=True)
+        contour = [(float(x), float(y), flag & 1) for (x, y), flag in corners]
         pieces += _flatten(contour)
         first = last + 1
     ends = np.array([piece for piece in pieces if piece[0] != piece[1]])  # (S, 2, 2)
@@ -126,7 +125,7 @@ def _flatten(contour: list[tuple[float, float, int]]) -> list[tuple[tuple[float,
             line.append(here[:2])
         else:
             line += [_bezier(before, here, after, k) for k in range(1, _STEPS)]
-    return list(zip(line, line[1:], strict=False))
+    return list(itertools.pairwise(line))
 
 
 def _bezier(p: tuple, q: tuple, r: tuple, k: int) -> tuple[float, float]:
