@@ -14,14 +14,14 @@
     return parsed.get(colour);
   };
   const over = (top, bottom) => top.slice(0, 3).map((v, i) => v * top[3] + bottom[i] * (1 - top[3])).concat(1);
+  const backgrounds = new Map();
   const behind = (element) => {
-    const layers = [];
-    for (let e = element; e; e = e.parentElement) {
-      const layer = rgba(getComputedStyle(e).backgroundColor);
-      if (layer[3] > 0) layers.push(layer);
-      if (layer[3] === 1) break;
+    if (!element) return [255, 255, 255, 1];
+    if (!backgrounds.has(element)) {
+      const layer = rgba(getComputedStyle(element).backgroundColor);
+      backgrounds.set(element, layer[3] === 1 ? layer : over(layer, behind(element.parentElement)));
     }
-    return layers.reverse().reduce((below, layer) => over(layer, below), [255, 255, 255, 1]);
+    return backgrounds.get(element);
   };
   const luminance = (c) => {
     const [r, g, b] = c.slice(0, 3).map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);

@@ -1,6 +1,5 @@
 """The pages as a reader sees them: opened from the folder in headless Chromium, with no network."""
 
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,24 +26,30 @@ class Visit:
 
 def _watch(page) -> Visit:
     visit = Visit()
-    page.on(
-        "console", lambda message: visit.console.append(message.text) if message.type in ("error", "warning") else None
-    )
+
+    def on_console(message):
+        if message.type in ("error", "warning"):
+            visit.console.append(message.text)
+
+    def on_request(request):
+        if not request.url.startswith(("file:", "data:", "blob:")):
+            visit.requests.append(request.url)
+
+    def on_failure(request):
+        if request.failure != "net::ERR_ABORTED":  # leaving a page aborts what it still loads
+            visit.requests.append(f"{request.failure}: {request.url}")
+
+    page.on("console", on_console)
     page.on("pageerror", lambda error: visit.console.append(str(error)))
-    page.on("requestfailed", lambda request: visit.requests.append(f"failed: {request.url}"))
-    page.on(
-        "request",
-        lambda request: (
-            None if request.url.startswith(("file:", "data:", "blob:")) else visit.requests.append(request.url)
-        ),
-    )
+    page.on("request", on_request)
+    page.on("requestfailed", on_failure)
     return visit
 
 
 @pytest.fixture(scope="module")
 def visits(browser, site, html_files, address):
     """Every page, opened once: light on a telephone, then dark on a desk."""
-    found, started = {}, time.monotonic()
+    found = {}
     context = browser.new_context(viewport=TELEPHONE, color_scheme="light", reduced_motion="reduce")
     context.route("http*://**", lambda route: route.abort())
     for path in html_files:
@@ -59,7 +64,6 @@ def visits(browser, site, html_files, address):
         visit.desk = page.evaluate(PROBE)
         page.close()
     context.close()
-    assert time.monotonic() - started < 90, "the visit of all pages should stay below 90 seconds"
     return found
 
 

@@ -178,10 +178,14 @@ def test_no_reference_is_left_open(articles):
 
 
 def test_every_claim_stands_on_the_scorecard(articles):
-    printed = " ".join(articles["book/scorecard.html"].get_text(" ").split())
+    def words(text):
+        """Its words alone: pages set quotation marks and dashes of their own."""
+        return " ".join(re.findall(r"\w+", text))
+
+    printed = words(articles["book/scorecard.html"].get_text(" "))
     written = [claim for slug in claims.slugs() for claim in claims.load(slug).claims]
     assert written
-    assert [claim.id for claim in written if " ".join(claim.text.split()) not in printed] == []
+    assert [claim.id for claim in written if words(claim.text) not in printed] == []
 
 
 def test_every_verdict_has_a_style(repo, articles):
