@@ -185,7 +185,7 @@ class Run:
         if not isinstance(name, str) or not name or name != name.strip():
             raise ValueError(f"name: {name!r} is not a name such as 'resnet56.parameters'")
         if name in self.values:
-            raise ValueError(f"name: {name!r} was logged before in this run")
+            raise ValueError(f"name: {name!r} was logged before in this run; experiment.start begins a new one")
         plain = _plain(name, value)
         if band is not None:
             if isinstance(band, bool) or not isinstance(band, int | float) or not 0 <= band < math.inf:
