@@ -1,0 +1,182 @@
+"""What units look like from outside: the attributes that Zhou et al. (2018) compare with the damage of ablation.
+
+N images, U units, C classes. Attributes are read from the cached activation or the weights; none needs an ablation.
+:mod:`compactvision.explanation.unit_ablation` measures the damage that they are meant to predict.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from compactvision.explanation.heads import LayerCache
+from compactvision.measure.state import evaluating
+
+
+def unit_means(activation: Tensor) -> Tensor:
+    """Return each unit's average over the positions of each image: (N, U, ...) to (N, U)."""
+    return activation.flatten(2).mean(2) if activation.ndim > 2 else activation
+
+
+def class_means(means: Tensor, targets: Tensor, num_classes: int) -> Tensor:
+    """Return each unit's average over each class's images: (N, U) to (U, C) float64, NaN for a class without any."""
+    member = F.one_hot(targets, num_classes).double()  # (N, C)
+    return (means.double().T @ member) / member.sum(0)
+
+
+def selectivity(averages: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the class selectivity of Morcos et al. (2018) and the preferred class of each unit.
+
+    ``(m_max - m_rest) / (m_max + m_rest)`` with ``m_max`` the largest class mean and ``m_rest`` the average of the
+    other classes' means. In [0, 1] for units that are never negative; 1: one class only.
+
+    Parameters
+    ----------
+    averages : (U, C) class means, NaN for classes to leave out; at least two classes.
+
+    Returns
+    -------
+    (U,) float64, 0 where a unit is silent (leave those out of correlations), and (U,) int64.
+    """
+    known = ~averages.isnan()  # (U, C)
+    if int(known.sum(1).min()) < 2:
+        raise ValueError("averages: a unit has fewer than two classes with images")
+    largest, preferred = averages.nan_to_num(nan=-torch.inf).max(1)  # (U,)
+    rest = (averages.nansum(1) - largest) / (known.sum(1) - 1)
+    total = largest + rest
+    score = torch.where(total == 0, 0.0, (largest - rest) / torch.where(total == 0, 1.0, total))
+    return score, preferred
+
+
+def filter_l1(convolution: nn.Conv2d | nn.Linear, norm: nn.BatchNorm2d | nn.BatchNorm1d | None = None) -> Tensor:
+    """Return the sum of the absolute incoming weights of each unit: (U,).
+
+    With ``norm``, weights are first scaled by its ``|gamma| / sqrt(variance + eps)``: those of the layer into which the
+    normalisation would be folded, the meaningful ones, since the raw scale of a normalised filter has no effect.
+    """
+    norms = convolution.weight.detach().abs().flatten(1).sum(1)
+    if norm is None:
+        return norms
+    if norm.running_var is None:
+        raise ValueError("norm: it keeps no running variance")
+    gamma = torch.ones_like(norms) if norm.weight is None else norm.weight.detach().abs()
+    if len(gamma) != len(norms):
+        raise ValueError(f"norm: {len(gamma)} channels behind {len(norms)} filters")
+    return norms * gamma / (norm.running_var + norm.eps).sqrt()
+
+
+def class_correlation(means: Tensor, probabilities: Tensor) -> Tensor:
+    """Return Pearson's correlation over images of each unit with each class probability.
+
+    Parameters
+    ----------
+    means : (N, U) unit means.
+    probabilities : (N, C) softmax output of the network as it is.
+
+    Returns
+    -------
+    (U, C) float64, NaN for a unit that is constant.
+    """
+    a, p = (x.double() - x.double().mean(0) for x in (means, probabilities))
+    constant = means.amax(0) == means.amin(0)  # (U,)
+    rho = (a.T @ p) / torch.outer(a.norm(dim=0), p.norm(dim=0))
+    return torch.where(constant[:, None], torch.nan, rho.clamp(-1, 1))
+
+
+def mutual_information(means: Tensor, targets: Tensor, num_classes: int) -> Tensor:
+    """Return the bits that [unit mean above its median] and the class share: (N, U) to (U,) float64."""
+    on = (means > means.median(0).values).double()  # (N, U); torch's median is the lower one of two middle values
+    member = F.one_hot(targets, num_classes).double()  # (N, C)
+    joint = torch.stack([(1 - on).T @ member, on.T @ member], 1) / len(targets)  # (U, 2, C)
+    apart = joint.sum(1, keepdim=True) * joint.sum(2, keepdim=True)
+    return torch.where(joint > 0, joint * (joint / apart).log2(), 0.0).sum((1, 2))
+
+
+def concept_iou(activation: Tensor, masks: Tensor, top: float = 0.005, batch_size: int = 256) -> Tensor:
+    """Return how well each unit's strongest responses cover each concept (Network Dissection).
+
+    A unit's threshold is exceeded at a share ``top`` of all images and positions; its maps are enlarged bilinearly to
+    the masks' size and cut there; intersection and union with the concept's pixels are counted over all images.
+
+    Parameters
+    ----------
+    activation : (N, U, H, W).
+    masks : (N, K, H', W') bool, the pixels of K concepts.
+    top : share in (0, 1); 0.005 as in Bau et al. (2017).
+
+    Returns
+    -------
+    (U, K) float64 in [0, 1], 0 where the union is empty; Bau et al. call a unit a detector above 0.04.
+    """
+    if not 0 < top < 1:
+        raise ValueError(f"top: must be in (0, 1), got {top}")
+    if masks.ndim != 4 or activation.ndim != 4 or len(masks) != len(activation):
+        raise ValueError(f"activation, masks: shapes {tuple(activation.shape)} and {tuple(masks.shape)}")
+    values = activation.transpose(0, 1).flatten(1)  # (U, N * H * W)
+    above = max(1, round(top * values.shape[1]))
+    threshold = values.topk(above + 1, dim=1).values[:, -1] if above < values.shape[1] else values.amin(1)  # (U,)
+    both = torch.zeros(activation.shape[1], masks.shape[1], dtype=torch.float64, device=activation.device)
+    responses = torch.zeros_like(both[:, :1])
+    for part, mask in zip(activation.split(batch_size), masks.split(batch_size), strict=True):
+        maps = F.interpolate(part, size=mask.shape[-2:], mode="bilinear")  # (B, U, H', W')
+        on = (maps > threshold[:, None, None]).transpose(0, 1).flatten(1).double()  # (U, B * H' * W')
+        both += on @ mask.transpose(0, 1).flatten(1).double().T
+        responses += on.sum(1, keepdim=True)
+    union = responses + masks.sum((0, 2, 3)).double() - both
+    return torch.where(union > 0, both / union, 0.0)
+
+
+def taylor_rise(cache: LayerCache, batch_size: int = 256) -> Tensor:
+    """Return the first-order estimate of what zeroing each unit adds to each image's cross-entropy: (N, U).
+
+    ``-sum(gradient * activation)`` over positions, from one backward pass through the head.
+    """
+    rises = []
+    parts = (part.split(batch_size) for part in (cache.activation, cache.targets))
+    with evaluating(cache.head.model):
+        for batch, targets in zip(*parts, strict=True):
+            with torch.enable_grad():
+                leaf = batch.detach().requires_grad_()
+                loss = F.cross_entropy(cache.head(leaf), targets, reduction="sum")
+                (gradient,) = torch.autograd.grad(loss, leaf)
+            product = gradient * batch  # (B, U, ...)
+            rises.append(-(product.flatten(2).sum(2) if product.ndim > 2 else product))
+    return torch.cat(rises)
+
+
+# --- Correlations ---------------------------------------------------------------------------------------------------
+
+
+def ranks(values: Tensor) -> Tensor:
+    """Return the rank of each value, from 1; equal values share the mean of their ranks: (M,) to (M,) float64."""
+    _, place, counts = torch.unique(values, return_inverse=True, return_counts=True)
+    return (counts.cumsum(0) - (counts - 1) / 2).double()[place]
+
+
+def rank_correlation(x: Tensor, y: Tensor) -> float:
+    """Return Spearman's correlation of two tensors of one shape, over the entries where neither is NaN.
+
+    NaN where fewer than three entries are left or one side is constant.
+    """
+    if x.shape != y.shape:
+        raise ValueError(f"x, y: shapes {tuple(x.shape)} and {tuple(y.shape)}")
+    known = ~(x.isnan() | y.isnan())
+    if int(known.sum()) < 3:
+        return float("nan")
+    a, b = (ranks(side[known]) for side in (x, y))
+    a, b = a - a.mean(), b - b.mean()
+    length = float(a.norm() * b.norm())
+    return float(a @ b) / length if length > 0 else float("nan")
+
+
+def class_permutation_test(x: Tensor, y: Tensor, generator: torch.Generator, rounds: int = 999) -> tuple[float, float]:
+    """Return Spearman's correlation of two (U, C) tables and its p-value when the classes are shuffled.
+
+    The null gives the columns of ``y`` to other classes, all units alike: units that matter much or little keep that,
+    and so does everything that units have in common. One-sided, ``(1 + rounds at least as high) / (1 + rounds)``.
+    """
+    found = rank_correlation(x, y)
+    shuffled = (torch.randperm(y.shape[1], generator=generator).to(y.device) for _ in range(rounds))
+    higher = sum(rank_correlation(x, y[:, order]) >= found for order in shuffled)
+    return found, (1 + higher) / (1 + rounds)
