@@ -1,0 +1,66 @@
+"""Other class activation maps on the same activations and gradients, to compare XGrad-CAM with.
+
+Each function gives channel weights (B, K) for :func:`~compactvision.explanation.xgrad_cam.weighted_map`, except
+:func:`hires_cam_map`, which weights positions. Grad-CAM itself stands with XGrad-CAM.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from compactvision.explanation.evidence import check_inputs, enlarged, scaled, wide
+from compactvision.measure.state import evaluating
+
+
+def grad_cam_plus_plus_weights(activation: Tensor, gradient: Tensor) -> Tensor:
+    """Sum g^3 / (2 g^2 + A_k g^3 + 1e-6) over the positions with g > 0: (B, K).
+
+    This closed form of :cite:`chattopadhay2018gradcampp` takes exp(S) as the score, so that higher derivatives are
+    powers of g.
+    """
+    slope = wide(gradient).clamp(min=0)
+    total = wide(activation).sum((2, 3), keepdim=True)  # (B, K, 1, 1)
+    return (slope**3 / (2 * slope**2 + total * slope**3 + 1e-6)).sum((2, 3)).to(gradient.dtype)
+
+
+def ablation_cam_weights(drops: Tensor, score: Tensor) -> Tensor:
+    """Weight a channel by its share of the score, D_k / S: (B, K) and (B,) give (B, K); the signs turn where S < 0."""
+    return drops / score[:, None]
+
+
+def ablation_cam_sum_weights(drops: Tensor, activation: Tensor) -> Tensor:
+    """Weight a channel by D_k / A_k, so that it fulfils Eq. (3) by construction: (B, K), 0 where A_k = 0."""
+    total = wide(activation).sum((2, 3))
+    return torch.where(total == 0, 0, wide(drops) / torch.where(total == 0, 1, total)).to(drops.dtype)
+
+
+def score_cam_weights(scores: Tensor) -> Tensor:
+    """Turn the scores of masked images into weights by a softmax over channels: (B, K) gives (B, K).
+
+    The original subtracts the score of a black image first; the softmax does not see it.
+    """
+    return wide(scores).softmax(1).to(scores.dtype)
+
+
+def masked_scores(
+    model: nn.Module, inputs: Tensor, activation: Tensor, classes: Tensor, *, batch_size: int = 256
+) -> Tensor:
+    """Return the score of each image seen through each channel, Score-CAM's K full forward passes: (B, K).
+
+    The mask is the channel of ``activation`` (B, K, H, W), enlarged and scaled to [0, 1] (0 for a constant channel).
+    """
+    check_inputs(inputs)
+    images, channels = activation.shape[:2]
+    scores = []
+    with evaluating(model):
+        for numbers in torch.arange(images * channels, device=inputs.device).split(batch_size):
+            image, channel = numbers // channels, numbers % channels
+            mask = scaled(enlarged(activation[image, channel], inputs.shape[-2:]))  # (batch, height, width)
+            scores.append(model(inputs[image] * mask[:, None]).gather(1, classes[image, None])[:, 0])
+    return torch.cat(scores).view(images, channels)
+
+
+def hires_cam_map(activation: Tensor, gradient: Tensor) -> Tensor:
+    """Sum g F over the channels at each position: raw map (B, H, W); its channels have the masses of XGrad-CAM."""
+    return (wide(gradient) * wide(activation)).sum(1).to(activation.dtype)

@@ -1,0 +1,130 @@
+"""What a layer of a network did for a class: its output, and the gradient of the class score there.
+
+Also the last step of every class activation map, from a raw map to a picture, and the checks that these methods share.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from compactvision import hooks
+from compactvision.measure.state import evaluating
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a network did at one layer for one class of each image; no part is attached to a graph.
+
+    Attributes
+    ----------
+    activation : (B, K, H, W), the layer's output F.
+    gradient : (B, K, H, W), g = dS / dF.
+    score : (B,), the logit S of the class, never a probability.
+    classes : (B,) int64.
+    logits : (B, C).
+    """
+
+    activation: Tensor
+    gradient: Tensor
+    score: Tensor
+    classes: Tensor
+    logits: Tensor
+
+
+def gather(model: nn.Module, layer: str, inputs: Tensor, classes: int | Tensor | None = None) -> Evidence:
+    """Run a network in evaluation mode and read one layer's output and its gradient, all images at once.
+
+    The graph begins at the layer: what comes before runs without one, so this costs a forward pass and the backward
+    pass of the part behind. An in-place operation behind the layer, the caller's ``no_grad`` or a module that is used
+    twice elsewhere change nothing; the model is left as it was, without gradients or hooks.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Maps (B, ...) to logits (B, C).
+    layer : str
+        Name as in ``model.named_modules()``; gives (B, K, H, W) and runs once in a forward pass.
+    inputs : Tensor
+        (B, ...), finite, B at least 1.
+    classes : int or Tensor, optional
+        One class for all images or (B,) int64; the class with the largest logit by default.
+
+    Raises
+    ------
+    ValueError
+        Naming the argument that does not fit.
+    """
+    check_inputs(inputs)
+    kept: list[Tensor] = []
+
+    def cut(output: object) -> Tensor:
+        if not isinstance(output, Tensor) or output.ndim != 4 or len(output) != len(inputs):
+            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise ValueError(f"layer: {layer!r} gives {shape}, not a tensor (B, K, H, W)")
+        if kept:
+            raise ValueError(f"layer: {layer!r} runs more than once in a forward pass; name the block around it")
+        torch.set_grad_enabled(True)  # until the end of `evaluating`
+        kept.append(output.detach().clone().requires_grad_())
+        return kept[0].clone()  # what follows may write to it
+
+    with torch.inference_mode(False), evaluating(model), hooks.replace_output(model, layer, cut):
+        logits = model(inputs.clone() if inputs.is_inference() else inputs)
+        if not kept:
+            raise ValueError(f"layer: {layer!r} does not run in a forward pass")
+        chosen = chosen_classes(logits, classes)
+        score = logits.gather(1, chosen[:, None])[:, 0]  # (B,)
+        (gradient,) = torch.autograd.grad(score.sum(), kept[0], allow_unused=True) if score.requires_grad else (None,)
+        if gradient is None:
+            raise ValueError(f"layer: the logits do not depend on the output of {layer!r}")
+    return Evidence(kept[0].detach(), gradient, score.detach(), chosen, logits.detach())
+
+
+def enlarged(raw: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize maps (B, H, W) to (B, height, width), bilinearly."""
+    return F.interpolate(raw[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
+
+
+def scaled(maps: Tensor) -> Tensor:
+    """Scale each map (B, H, W) to [0, 1]; a constant map becomes 0."""
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    return (maps - low) / torch.where(high > low, high - low, 1)
+
+
+def picture(raw: Tensor, size: tuple[int, int]) -> Tensor:
+    """Turn raw maps (B, H, W) into pictures (B, height, width) in [0, 1]: ReLU, resize, scale; 0 where all are <= 0."""
+    return scaled(enlarged(raw.clamp(min=0), size))
+
+
+def wide(x: Tensor) -> Tensor:
+    """Return a tensor in float32, or float64 where it is: the type in which sums are formed."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def check_inputs(inputs: Tensor) -> None:
+    """Raise a ValueError unless the inputs are a batch (B, ...), not empty, of finite numbers."""
+    if inputs.ndim < 2 or len(inputs) == 0:
+        raise ValueError(f"inputs must be a batch that is not empty, got shape {tuple(inputs.shape)}")
+    if not torch.isfinite(inputs).all():
+        raise ValueError("inputs contain NaN or infinity")
+
+
+def chosen_classes(logits: Tensor, classes: int | Tensor | None) -> Tensor:
+    """Return the class of each image, the one with the largest logit where None is given: (B,) int64.
+
+    Raises a ValueError where logits are not (B, C), or classes no integers in [0, C), one or one an image.
+    """
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        raise ValueError(f"model must give logits (B, C), got {type(logits).__name__} {getattr(logits, 'shape', '')}")
+    if classes is None:
+        return logits.detach().argmax(1)
+    chosen = torch.as_tensor(classes, device=logits.device)
+    if chosen.is_floating_point() or chosen.dtype == torch.bool or chosen.shape not in ((), (len(logits),)):
+        raise ValueError(f"classes must be an integer or integers of shape ({len(logits)},), got {classes!r}")
+    chosen = chosen.long().expand(len(logits))
+    if int(chosen.min()) < 0 or int(chosen.max()) >= logits.shape[1]:
+        raise ValueError(f"classes must lie in [0, {logits.shape[1]}), got {classes!r}")
+    return chosen

@@ -1,0 +1,147 @@
+"""What a map can be held to besides axioms: where its heat lies, and what the network says when pixels go.
+
+Maps are (B, H, W) with values >= 0 at the size of the image, as :func:`~compactvision.explanation.evidence.picture`
+makes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from compactvision.explanation.evidence import check_inputs
+from compactvision.measure.state import evaluating
+
+Probability = Callable[[Tensor], Tensor]
+"""From logits (B, C) to probabilities (B, C): a softmax for one class an image, a sigmoid for several."""
+
+
+def energy_share(maps: Tensor, masks: Tensor) -> Tensor:
+    """Return the share of a map's sum inside a mask: (B, H, W) and bool (B, H, W) give (B,); 0 for a zero map."""
+    _check_maps(maps, masks.shape)
+    total = maps.sum((1, 2))
+    return (maps * masks).sum((1, 2)) / torch.where(total > 0, total, 1)
+
+
+def pointing_game(maps: Tensor, masks: Tensor) -> Tensor:
+    """Tell whether a map's largest value lies inside the mask: (B,) bool; False for a constant map."""
+    _check_maps(maps, masks.shape)
+    flat = maps.flatten(1)
+    hit = masks.flatten(1).gather(1, flat.argmax(1, keepdim=True))[:, 0]
+    return hit & (flat.amax(1) > flat.amin(1))
+
+
+def perturbation_curves(
+    model: nn.Module,
+    inputs: Tensor,
+    maps: Tensor,
+    classes: Tensor,
+    *,
+    insertion: bool = False,
+    steps: int = 16,
+    blurred: Tensor | None = None,
+    probability: Probability = lambda logits: logits.softmax(1),
+) -> Tensor:
+    """Follow the class's probability while pixels are blurred, hottest first (deletion), or come back (insertion).
+
+    Parameters
+    ----------
+    model : nn.Module
+        Maps (B, C, H, W) to logits; runs in evaluation mode, ``steps + 1`` times.
+    inputs : (B, C, H, W).
+    maps : (B, H, W). Equal values go in the order of the pixels.
+    classes : (B,) int64.
+    insertion : bool, default False
+        Start from the blurred image and insert pixels, hottest first.
+    steps : int
+        Equal parts in which the pixels go.
+    blurred : (B, C, H, W), optional
+        What takes a pixel's place; :func:`blur` of the inputs by default.
+    probability : from logits to probabilities.
+
+    Returns
+    -------
+    (B, steps + 1), from nothing changed to everything.
+    """
+    check_inputs(inputs)
+    _check_maps(maps, (len(inputs), *inputs.shape[-2:]))
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    start, end = inputs, blur(inputs) if blurred is None else blurred
+    if insertion:
+        start, end = end, start
+    order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
+    rank = torch.empty_like(order).scatter_(
+        1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
+    )
+    rank = rank.view(maps.shape)[:, None]  # (B, 1, H, W), 0 for the hottest pixel
+    curve = []
+    with evaluating(model):
+        for step in range(steps + 1):
+            logits = model(torch.where(rank * steps < step * order.shape[1], end, start))
+            curve.append(probability(logits).gather(1, classes[:, None])[:, 0])
+    return torch.stack(curve, 1)
+
+
+def area_under(curves: Tensor) -> Tensor:
+    """Return the area under curves (B, steps + 1) over an axis of length 1, by trapezoids: (B,)."""
+    return (curves[:, 1:] + curves[:, :-1]).mean(1) / 2
+
+
+def blur(inputs: Tensor, sigma: float | None = None) -> Tensor:
+    """Blur images (B, C, H, W) by a Gaussian; ``sigma`` in pixels is an eighth of the width by default."""
+    sigma = inputs.shape[-1] / 8 if sigma is None else sigma
+    reach = min(int(3 * sigma + 0.5), min(inputs.shape[-2:]) - 1)
+    line = torch.arange(-reach, reach + 1, device=inputs.device, dtype=inputs.dtype)
+    kernel = torch.exp(-(line**2) / (2 * sigma**2))
+    kernel = (kernel / kernel.sum()).view(1, 1, 1, -1)
+    flat = F.pad(inputs.flatten(0, 1)[:, None], (reach,) * 4, mode="reflect")  # (B C, 1, H + 2 r, W + 2 r)
+    return F.conv2d(F.conv2d(flat, kernel), kernel.transpose(2, 3)).view_as(inputs)
+
+
+def average_drop(full: Tensor, masked: Tensor) -> tuple[float, float]:
+    """Compare probabilities (B,) of whole images with those of images times their map.
+
+    Returns
+    -------
+    Mean of ``max(0, full - masked) / full`` (average drop) and the share of images with ``masked > full`` (increase in
+    confidence), both in [0, 1].
+    """
+    return float(((full - masked).clamp(min=0) / full).mean()), float((masked > full).double().mean())
+
+
+def centre_gaussian(size: tuple[int, int], count: int = 1) -> Tensor:
+    """Return a Gaussian in the middle, standard deviation a quarter of the side, whatever the image: (count, H, W)."""
+    bumps = [torch.exp(-(((torch.arange(n) + 0.5) / n - 0.5) ** 2) / (2 * 0.25**2)) for n in size]
+    return (bumps[0][:, None] * bumps[1][None, :]).expand(count, *size)
+
+
+def bootstrap_interval(
+    values: Tensor, *, level: float = 0.95, repeats: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Return an interval of the mean of ``values`` (N,) by resampling them: the percentile bootstrap.
+
+    Raises
+    ------
+    ValueError
+        Where there are no values, one is not finite, or ``level`` is not in (0, 1).
+    """
+    numbers = values.detach().cpu().double().numpy()
+    if numbers.ndim != 1 or len(numbers) == 0 or not np.isfinite(numbers).all():
+        raise ValueError(f"values must be finite numbers (N,), N at least 1, got shape {numbers.shape}")
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie in (0, 1), got {level}")
+    drawn = np.random.default_rng(seed).integers(0, len(numbers), (repeats, len(numbers)))
+    low, high = np.quantile(numbers[drawn].mean(1), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _check_maps(maps: Tensor, shape: tuple[int, ...]) -> None:
+    if maps.ndim != 3 or maps.shape != torch.Size(shape):
+        raise ValueError(f"maps must have the shape {tuple(shape)}, got {tuple(maps.shape)}")
+    if not torch.isfinite(maps).all() or maps.min() < 0:
+        raise ValueError("maps must be finite and not negative: turn raw maps into pictures first")

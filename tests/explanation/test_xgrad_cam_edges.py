@@ -1,0 +1,298 @@
+"""XGrad-CAM where things are odd: empty channels, in-place layers, callers' modes, half precision, wrong arguments."""
+
+import copy
+import warnings
+from collections import OrderedDict
+
+import pytest
+import torch
+import torchvision
+from compactvision import models
+from compactvision.explanation import cam_baselines, evidence, xgrad_cam
+from torch import nn
+
+
+def small(inplace=False, seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        OrderedDict(
+            conv=nn.Conv2d(3, 6, 3, padding=1),
+            norm=nn.BatchNorm2d(6),
+            relu=nn.ReLU(inplace=inplace),
+            drop=nn.Dropout(0.5),
+            conv2=nn.Conv2d(6, 5, 3, padding=1),
+            relu2=nn.ReLU(inplace=inplace),
+            flat=nn.Flatten(),
+            fc=nn.Linear(5 * 36, 4),
+        )
+    )
+
+
+@pytest.fixture
+def images():
+    return torch.randn(3, 3, 6, 6, generator=torch.Generator().manual_seed(1))
+
+
+class TestMaps:
+    def test_pictures_have_the_size_of_the_image_and_span_zero_to_one(self, images):
+        maps = xgrad_cam.XGradCAM(models.small_cnn(4), "features.6")(torch.randn(5, 3, 32, 32), 1)
+        assert maps.shape == (5, 32, 32)
+        assert torch.equal(maps.amin((1, 2)), torch.zeros(5))
+        assert torch.equal(maps.amax((1, 2)), torch.ones(5))
+
+    def test_a_map_without_positive_values_is_zero(self):
+        assert torch.equal(evidence.picture(-torch.rand(2, 4, 4), (8, 8)), torch.zeros(2, 8, 8))
+        model = nn.Sequential(OrderedDict(relu=nn.ReLU(), flat=nn.Flatten(), fc=nn.Linear(8, 1)))
+        model.fc.weight.data.fill_(-1)
+        assert torch.equal(xgrad_cam.XGradCAM(model, "relu")(torch.rand(1, 2, 2, 2)), torch.zeros(1, 2, 2))
+
+    def test_picture_is_relu_then_resize_then_scale(self):
+        raw = torch.tensor([[[-1.0, 2], [0, 4]]])
+        expected = torch.tensor([[0.0, 0.125, 0.375, 0.5], [0.0625, 0.1875, 0.4375, 0.5625]])
+        shown = evidence.picture(raw, (4, 4))[0]
+        # rows 0 and 1 of the bilinear enlargement of [[0, 2], [0, 4]], divided by its largest value 4
+        rows = torch.tensor([[0.0, 0.5, 1.5, 2.0], [0.0, 0.625, 1.875, 2.5]]) / 4
+        assert expected.shape == rows.shape
+        torch.testing.assert_close(shown[:2], rows)
+
+    def test_batch_equals_singles_and_repeats(self, images):
+        model = small()
+        classes = torch.tensor([0, 3, 2])
+        cam = xgrad_cam.XGradCAM(model, "relu")
+        together = cam.raw(images, classes)
+        alone = torch.cat([cam.raw(images[i : i + 1], int(classes[i])) for i in range(3)])
+        torch.testing.assert_close(together, alone)
+        assert torch.equal(together, cam.raw(images, classes))
+        drops = xgrad_cam.channel_drops(model, "relu", images, classes)
+        for batch_size in (1, 4, 1000):
+            same = xgrad_cam.channel_drops(model, "relu", images, classes, batch_size=batch_size)
+            torch.testing.assert_close(same, drops)
+
+    def test_default_class_is_the_largest_logit(self, images):
+        model = small().eval()
+        with torch.no_grad():
+            largest = model(images).argmax(1)
+        assert torch.equal(evidence.gather(model, "relu", images).classes, largest)
+        cam = xgrad_cam.XGradCAM(model, "relu")
+        assert torch.equal(cam.raw(images), cam.raw(images, largest))
+
+
+class TestChannels:
+    def test_zero_channel_has_weight_zero(self):
+        activation = torch.rand(1, 3, 2, 2)
+        activation[0, 1] = 0
+        gradient = torch.randn(1, 3, 2, 2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            weights = xgrad_cam.xgrad_cam_weights(activation, gradient)
+        assert weights[0, 1] == 0
+        assert weights.isfinite().all()
+        assert cam_baselines.ablation_cam_sum_weights(torch.ones(1, 3), activation)[0, 1] == 0
+
+    def test_tiny_channels_are_divided_exactly(self):
+        activation, gradient = torch.full((1, 1, 2, 2), 1e-30), torch.tensor([[[[1.0, 2], [3, 6]]]])
+        assert xgrad_cam.xgrad_cam_weights(activation, gradient).item() == pytest.approx(3)
+
+    def test_cancelling_channel_takes_the_weight_of_grad_cam_and_warns(self):
+        activation = torch.tensor([[[[1.0, -1], [2, -2]], [[3, -1], [0, 0]]]])
+        gradient = torch.tensor([[[[1.0, 2], [3, 6]], [[1, 2], [5, 5]]]])
+        with pytest.warns(UserWarning, match="1 channels"):
+            weights = xgrad_cam.xgrad_cam_weights(activation, gradient)
+        assert weights.tolist() == [[3, 0.5]]  # mean of the gradient; (3 - 2) / 2
+
+    def test_layer_with_negative_outputs_works(self, images):
+        found = evidence.gather(small(), "norm", images)
+        assert found.activation.min() < 0
+        assert xgrad_cam.xgrad_cam_weights(found.activation, found.gradient).isfinite().all()
+
+
+class TestNetworks:
+    @pytest.mark.parametrize("layer", ["conv", "norm", "relu", "conv2", "relu2"])
+    def test_in_place_relu_changes_nothing(self, images, layer):
+        plain, inplace = small(), small(inplace=True)
+        for one, other in zip(
+            vars(evidence.gather(plain, layer, images)).values(),
+            vars(evidence.gather(inplace, layer, images)).values(),
+        ):
+            assert torch.equal(one, other)
+        assert torch.equal(
+            xgrad_cam.channel_drops(plain, layer, images), xgrad_cam.channel_drops(inplace, layer, images)
+        )
+        if layer != "conv2":
+            torch.testing.assert_close(
+                xgrad_cam.bias_term(plain, layer, images), xgrad_cam.bias_term(inplace, layer, images)
+            )
+
+    def test_torchvision_resnet_reuses_its_relus(self):
+        torch.manual_seed(0)
+        model = torchvision.models.resnet18(num_classes=5).eval()
+        inputs = torch.randn(2, 3, 64, 64)
+        found = evidence.gather(model, "layer3", inputs)
+        rest = found.score - (found.gradient * found.activation).sum((1, 2, 3))
+        torch.testing.assert_close(xgrad_cam.bias_term(model, "layer3", inputs), rest, rtol=1e-4, atol=1e-5)
+        with pytest.raises(ValueError, match=r"'layer3\.0\.relu' runs more than once"):
+            evidence.gather(model, "layer3.0.relu", inputs)
+
+    def test_module_used_before_and_behind_the_layer(self, images):
+        class Shared(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.conv, self.relu, self.mid = nn.Conv2d(3, 3, 3, padding=1), nn.ReLU(), nn.Identity()
+                self.fc = nn.Linear(108, 2)
+
+            def forward(self, x):
+                x = self.mid(self.relu(self.conv(x)))
+                return self.fc(self.relu(self.conv(x)).flatten(1))
+
+        torch.manual_seed(3)
+        model = Shared()
+        found = evidence.gather(model, "mid", images, 1)
+        rest = found.score - (found.gradient * found.activation).sum((1, 2, 3))
+        torch.testing.assert_close(xgrad_cam.bias_term(model, "mid", images, 1), rest)
+        assert xgrad_cam.channel_drops(model, "mid", images, 1).shape == (3, 3)
+
+    def test_shortcut_past_the_layer_is_refused_where_it_matters(self, images):
+        class Skip(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.conv, self.relu, self.fc = nn.Conv2d(3, 3, 3, padding=1), nn.ReLU(), nn.Linear(108, 2)
+
+            def forward(self, x):
+                return self.fc((x + self.relu(self.conv(x))).flatten(1))
+
+        model = Skip()
+        assert evidence.gather(model, "relu", images).activation.shape == (3, 3, 6, 6)
+        with pytest.raises(ValueError, match="past 'relu'"):
+            xgrad_cam.bias_term(model, "relu", images)
+        with pytest.raises(ValueError, match="layer"):
+            xgrad_cam.channel_drops(model, "relu", images)
+
+    @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+    def test_under_the_callers_mode(self, images, mode):
+        model = small()
+        cam = xgrad_cam.XGradCAM(model, "relu")
+        expected, epsilon = cam.raw(images, 0), xgrad_cam.bias_term(model, "relu", images, 0)
+        with mode():
+            assert torch.equal(cam.raw(images, 0), expected)
+            assert torch.equal(xgrad_cam.bias_term(model, "relu", images, 0), epsilon)
+            assert not torch.is_grad_enabled()
+        assert torch.is_grad_enabled()
+
+    def test_frozen_network(self, images):
+        model = small()
+        expected = xgrad_cam.XGradCAM(model, "relu").raw(images, 0)
+        assert torch.equal(xgrad_cam.XGradCAM(model.requires_grad_(False), "relu").raw(images, 0), expected)
+
+    @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.1), (torch.float16, 0.02)])
+    def test_half_precision(self, images, dtype, tolerance):
+        model = small()
+        full = xgrad_cam.XGradCAM(model, "relu").raw(images, 0)
+        half = xgrad_cam.XGradCAM(copy.deepcopy(model).to(dtype), "relu").raw(images.to(dtype), 0)
+        assert half.dtype == dtype
+        assert (half.float() - full).abs().max() < tolerance * full.abs().max()
+
+    def test_sums_of_half_precision_do_not_overflow(self):
+        activation = torch.full((1, 1, 20, 20), 1000, dtype=torch.float16)  # the sum 400,000 is no half number
+        gradient = torch.full_like(activation, 0.5)
+        assert xgrad_cam.xgrad_cam_weights(activation, gradient).tolist() == [[0.5]]
+
+    def test_double_precision_stays_double(self, images):
+        assert xgrad_cam.XGradCAM(small().double(), "relu").raw(images.double()).dtype == torch.float64
+
+
+class TestTidiness:
+    CALLS = (
+        lambda model, images: evidence.gather(model, "relu", images),
+        lambda model, images: xgrad_cam.channel_drops(model, "relu", images),
+        lambda model, images: xgrad_cam.bias_term(model, "relu", images),
+        lambda model, images: cam_baselines.masked_scores(
+            model, images, torch.rand(3, 6, 6, 6), torch.zeros(3, dtype=torch.int64)
+        ),
+    )
+
+    @pytest.mark.parametrize("call", CALLS)
+    def test_model_is_left_as_it_was(self, images, call):
+        model = small()
+        model.train()
+        model.drop.eval()
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        flags = [module.training for module in model.modules()]
+        call(model, images)
+        assert [module.training for module in model.modules()] == flags
+        assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+        assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+        assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+        assert images.grad is None
+        assert not images.requires_grad
+
+    def test_hooks_go_and_modes_return_after_an_error(self, images):
+        model = small()
+
+        def explode(*_):
+            raise RuntimeError("boom")
+
+        handle = model.flat.register_forward_hook(explode)
+        model.train()
+        for call in self.CALLS[:3]:
+            with pytest.raises(RuntimeError, match="boom"):
+                call(model, images)
+            assert model.training
+            assert torch.is_grad_enabled()
+        handle.remove()
+        assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+    def test_results_hold_no_graph(self, images):
+        found = evidence.gather(small(), "relu", images)
+        assert not any(tensor.requires_grad for tensor in vars(found).values())
+
+    def test_gradients_of_the_caller_survive(self, images):
+        model = small()
+        model(images).sum().backward()
+        before = [parameter.grad.clone() for parameter in model.parameters()]
+        xgrad_cam.XGradCAM(model, "relu")(images)
+        assert all(torch.equal(p.grad, b) for p, b in zip(model.parameters(), before))
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"layer": "rleu"}, "rleu"),
+            ({"layer": "fc"}, "not a tensor"),
+            ({"inputs": torch.zeros(0, 3, 6, 6)}, "not empty"),
+            ({"inputs": torch.full((1, 3, 6, 6), torch.nan)}, "NaN"),
+            ({"classes": 4}, r"\[0, 4\)"),
+            ({"classes": -1}, r"\[0, 4\)"),
+            ({"classes": torch.tensor([0, 1])}, r"shape \(3,\)"),
+            ({"classes": torch.tensor([0.0, 1, 2])}, "integer"),
+        ],
+    )
+    def test_arguments_are_named(self, images, arguments, message):
+        call = {"layer": "relu", "inputs": images, "classes": None} | arguments
+        with pytest.raises(ValueError, match=message):
+            evidence.gather(small(), call["layer"], call["inputs"], call["classes"])
+
+    def test_unused_layer_and_unconnected_logits(self, images):
+        class Odd(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.idle, self.side, self.fc = nn.ReLU(), nn.ReLU(), nn.Linear(108, 2)
+
+            def forward(self, x):
+                self.side(x)
+                return self.fc(x.flatten(1))
+
+        with pytest.raises(ValueError, match="does not run"):
+            evidence.gather(Odd(), "idle", images)
+        with pytest.raises(ValueError, match="do not depend"):
+            evidence.gather(Odd().requires_grad_(False), "side", images)
+        with pytest.raises(ValueError, match="do not depend"):
+            evidence.gather(Odd(), "side", images)
+
+    def test_other_wrong_arguments(self, images):
+        with pytest.raises(ValueError, match="no layer 'nope'"):
+            xgrad_cam.XGradCAM(small(), "nope")
+        with pytest.raises(ValueError, match="batch_size"):
+            xgrad_cam.channel_drops(small(), "relu", images, batch_size=0)
+        with pytest.raises(ValueError, match=r"logits \(B, C\)"):
+            evidence.gather(small()[:4], "relu", images)
