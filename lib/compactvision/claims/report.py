@@ -49,8 +49,16 @@ def _row(verdict: Verdict) -> list[object]:
 
 def group_table(found: list[Verdict], group: str, caption: str | None = None) -> Html:
     """Return the table of the claims of one group, in the order in which they are written."""
-    rows = [_row(verdict) for verdict in found if verdict.group == group]
-    return html_table(rows, _COLUMNS, f"{caption or CAPTIONS[group]}: {sentence(found, group)}")
+    own = [verdict for verdict in found if verdict.group == group]
+    heading = f"{caption or CAPTIONS[group]}: {sentence(own, group)}"
+    wide = html_table([_row(verdict) for verdict in own], _COLUMNS, heading)
+    return Html(wide.markup, "\n".join([heading, *map(_lines, own)]), wide.markdown)
+
+
+def _lines(verdict: Verdict) -> str:
+    """Return a verdict as two lines for a terminal."""
+    _, paper, ours, sign, reason = _row(verdict)
+    return f"  {sign}: {verdict.claim.text} ({verdict.claim.id})\n      ours: {ours}; paper: {paper}; {reason}"
 
 
 def tables(found: list[Verdict]) -> Html:
