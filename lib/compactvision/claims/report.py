@@ -18,7 +18,8 @@ CAPTIONS = {
     "paper": "Exact and trained claims: the paper's own numbers and networks",
     "scaled": "Scaled claims: the effect on a smaller task or schedule",
 }
-_COLUMNS = ("Claim", "Paper", "Ours", "Verdict", "Why")
+_COLUMNS = ("Claim", "Verdict", "Ours", "Paper", "Why")
+NO_NUMBER = "–"
 OLDER = "made by older code"
 
 
@@ -38,13 +39,11 @@ def _row(verdict: Verdict) -> list[object]:
     notes = [claim.kind, claim.source] + ([f"counted as {claim.convention}"] if claim.convention else [])
     small = "; ".join(notes)
     named = Html(f"{html.escape(claim.text)}<br><small>{html.escape(small)}</small>", f"{claim.text} ({small})")
-    sign = Html(
-        f'<span class="cv-verdict"><span aria-hidden="true">{verdict.symbol}</span> '
-        f"<strong>{verdict.word}</strong></span>",
-        f"{verdict.symbol} {verdict.word}",
-    )
+    tone = "not-seen" if verdict.word.startswith("not seen") else verdict.word.replace(" ", "-")
+    badge = f'<span class="cv-verdict cv-verdict-{tone}">{verdict.symbol} {verdict.word}</span>'
+    sign = Html(badge, f"{verdict.symbol} {verdict.word}", badge)
     reason = verdict.reason + (f" (record {OLDER})" if verdict.older else "")
-    return [named, verdict.paper or "no confirmed number", verdict.ours or "none", sign, reason]
+    return [named, sign, verdict.ours or NO_NUMBER, verdict.paper or NO_NUMBER, reason]
 
 
 def group_table(found: list[Verdict], group: str, caption: str | None = None) -> Html:
@@ -57,7 +56,7 @@ def group_table(found: list[Verdict], group: str, caption: str | None = None) ->
 
 def _lines(verdict: Verdict) -> str:
     """Return a verdict as two lines for a terminal."""
-    _, paper, ours, sign, reason = _row(verdict)
+    _, sign, ours, paper, reason = _row(verdict)
     return f"  {sign}: {verdict.claim.text} ({verdict.claim.id})\n      ours: {ours}; paper: {paper}; {reason}"
 
 

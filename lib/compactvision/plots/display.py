@@ -209,7 +209,8 @@ def markdown_table(rows: Sequence[Sequence[object]], columns: Sequence[str], cap
     """Return a table in Markdown, with the caption in bold above it where there is one."""
 
     def line(cells: Sequence[object]) -> str:
-        return "| " + " | ".join(" ".join(str(cell).split()).replace("|", r"\|") for cell in cells) + " |"
+        texts = (cell.markdown or cell.text if isinstance(cell, Html) else str(cell) for cell in cells)
+        return "| " + " | ".join(" ".join(text.split()).replace("|", r"\|") for text in texts) + " |"
 
     texts = [line(columns), line(["---"] * len(columns)), *map(line, rows)]
     return "\n".join(([f"**{caption}**", ""] if caption else []) + texts)
