@@ -1,8 +1,9 @@
 """Two training runs, killed again and again: `resumable.py FOLDER DELAY KILL...` prints what happened as JSON.
 
 Each KILL is `STEPS:SECONDS` (SIGKILL so long after the process has taken so many steps) or `save:N` (SIGKILL in its
-N-th save, when the new file is written but not yet in its place). After the kills the runs are started once more and
-leave their end weights and histories in FOLDER/end.pt. Every start is a process of its own, forked before torch has
+N-th save, when the new file is written but not yet in its place). After the kills the runs are started once more.
+They keep their checkpoints in FOLDER/killed and leave their end weights and histories in its end.pt; the same runs
+without interruption, made first, use FOLDER/whole. Every start is a process of its own, forked before torch has
 computed anything. DELAY is a pause in seconds after each step.
 """
 
@@ -12,6 +13,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +41,7 @@ class Average(Callback):
         for p in state.model.parameters():
             p.grad += 1e-3 * torch.randn(p.shape, generator=self.noise)
 
+    @torch.no_grad()
     def on_step(self, state):
         torch._foreach_lerp_(self.mean, list(state.model.parameters()), 0.1)
         os.write(self.pipe, b".")
@@ -76,7 +79,7 @@ def network():
     )
 
 
-def train(pipe):
+def train(pipe, folder):
     torch.manual_seed(1)
     images, targets = torch.randint(0, 256, (45, 3, 8, 8), dtype=torch.uint8), torch.arange(45) % 4
     held = ImageSet(images, targets, tuple("abcd"), "random", "made up", (0.5,) * 3, (0.3,) * 3)
@@ -94,11 +97,11 @@ def train(pipe):
         )
         history = fit(
             model, batches, epochs=4, optimizer=optimizer, callbacks=[Average(pipe)], validate=held.batches(45),
-            checkpoint=FOLDER / f"{name}.pt", every_steps=2, **options,
+            checkpoint=folder / f"{name}.pt", every_steps=2, **options,
         )  # fmt: skip
         rows = [{key: value for key, value in row.items() if key != "seconds"} for row in history]
         end[name] = {"model": model.state_dict(), "rows": rows}
-    torch.save(end, FOLDER / "end.pt")
+    torch.save(end, folder / "end.pt")
 
 
 def die_in_save(n):
@@ -113,16 +116,20 @@ def die_in_save(n):
     os.replace = replace_or_die
 
 
-def attempt(kill):
+def attempt(kill, folder):
     """Run in a process of its own, killed as asked; returns its exit status and the number of its steps."""
     when, value = kill.split(":")
     reading, writing = os.pipe()
     process = os.fork()
     if process == 0:
-        if when == "save":
-            die_in_save(int(value))
-        train(writing)
-        os._exit(0)
+        try:
+            if when == "save":
+                die_in_save(int(value))
+            train(writing, folder)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+        os._exit(1)
     os.close(writing)
     steps = 0
     while signs := os.read(reading, 1):
@@ -136,7 +143,7 @@ def attempt(kill):
 if __name__ == "__main__":
     torch.optim.SGD([torch.zeros(1)], lr=1)  # loads what torch loads late, once for all processes
     report = []
-    for kill in [*sys.argv[3:], "never:0"]:
-        status, steps = attempt(kill)
-        report.append({"status": status, "steps": steps, "left": [path.name for path in FOLDER.glob(".*")]})
+    for kill, name in [("never:0", "whole"), *((kill, "killed") for kill in [*sys.argv[3:], "never:0"])]:
+        status, steps = attempt(kill, FOLDER / name)
+        report.append({"status": status, "steps": steps, "left": [p.name for p in (FOLDER / name).glob(".*")]})
     print(json.dumps(report))

@@ -19,21 +19,21 @@ SCRIPT = Path(__file__).with_name("resumable.py")
 
 
 def runs(folder, delay, *kills):
-    """Kill the runs of the script as asked; returns what happened at each start, and the end."""
+    """Kill the runs of the script as asked; returns what happened at each start, and both ends."""
     command = [sys.executable, str(SCRIPT), str(folder), str(delay), *kills]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout), torch.load(folder / "end.pt", weights_only=True)
+    ends = [torch.load(folder / name / "end.pt", weights_only=True) for name in ("whole", "killed")]
+    return json.loads(done.stdout), *ends
 
 
 @pytest.mark.slow
 def test_killed_at_random_moments_the_end_is_bitwise_the_same(tmp_path):
     """Three kills at random moments and one in the middle of a save; 48 steps, a checkpoint after every second."""
-    whole, expected = runs(tmp_path / "whole", 0)
-    assert whole == [{"status": 0, "steps": 48, "left": []}]
     moments = random.Random(20)
-    kills = [f"{moments.randint(5, 13)}:{0.02 * moments.random()}" for _ in range(3)]
-    starts, found = runs(tmp_path / "killed", 0.01, *kills, "save:3")
+    kills = [f"{moments.randint(6, 18)}:{0.02 * moments.random()}" for _ in range(3)]
+    (whole, *starts), expected, found = runs(tmp_path, 0.01, *kills, "save:3")
+    assert whole == {"status": 0, "steps": 48, "left": []}
     assert [start["status"] for start in starts] == [-signal.SIGKILL] * 4 + [0]
     assert len(starts[3]["left"]) == 1  # the file of the save that was cut short
     assert starts[4]["left"] == []

@@ -106,6 +106,7 @@ def fit(
     group = distributed.current(here)
     batches = group.shard(batches)
     steps = checks.length(batches, epochs)
+    checks.alike("batches has a different length", group.gather(steps))
     rates = Rates(optimizer, schedule, epochs, steps)
     hooks = Callbacks(callbacks)
     state = State(model, optimizer, here, epochs, steps)

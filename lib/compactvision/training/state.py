@@ -67,7 +67,8 @@ class Callback:
     run; ``before_step(state)`` after the gradients are ready (averaged over processes, unscaled, not yet clipped);
     ``on_step(state)`` after the optimiser's step; ``on_epoch(state)`` after validation, with the epoch's row already
     in ``state.history``. ``state_dict`` holds tensors and plain Python data only; ``load_state_dict`` is called
-    before the model's weights are loaded, so it may bring the model into the shape that it had.
+    before the model's weights are loaded, so it may bring the model into the shape that it had. Hooks run with
+    gradients recorded: wrap changes of weights in ``torch.no_grad()``.
     """
 
     def on_start(self, state: State) -> None:
