@@ -179,7 +179,8 @@ class _Recorder(TorchFunctionMode):
     def _combine(self, name: str, args: tuple, labelled: list[Tensor], result: Tensor) -> None:
         if len(labelled) == 1:  # with a number, or with a tensor that is the same for all channels
             others = [value for value in args if isinstance(value, Tensor) and value is not labelled[0]]
-            if any(other.numel() > 1 and (other.ndim < 2 or other.shape[1] > 1) for other in others):
+            behind = labelled[0].ndim - 1  # the channels are this many dimensions from the last one
+            if any(other.ndim >= behind and other.shape[-behind] > 1 for other in others):
                 raise self._refusal(name, "with a tensor of its own for each channel")
             self.label(result, self.labels_of(labelled[0]))
             return

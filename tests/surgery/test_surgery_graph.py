@@ -1,0 +1,318 @@
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from compactvision import models, surgery
+from torch import nn
+
+
+def test_a_vgg_is_a_chain_of_thirteen_groups(graph):
+    channels = graph("vgg16_bn", "grouped")
+    sizes = [group.size for group in channels.groups.values()]
+    assert sizes == [64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
+    first = channels.groups["features.0"]
+    assert (first.kind, first.writers, first.followers, first.readers) == (
+        "inner",
+        ("features.0",),
+        ("features.1",),
+        ("features.3",),
+    )
+    assert channels.groups["features.40"].readers == ("classifier",)
+    assert channels.fixed == {"classifier": "it is the network's output"}
+
+
+def test_the_streams_of_an_option_a_resnet_are_three_groups(graph):
+    channels = graph("resnet20_a", "grouped")
+    streams = {name: group for name, group in channels.groups.items() if group.kind == "stream"}
+    assert {name: group.size for name, group in streams.items()} == {
+        "conv1": 16,
+        "layer2.0.conv2": 32,
+        "layer3.0.conv2": 64,
+    }
+    assert streams["conv1"].writers == ("conv1", "layer1.0.conv2", "layer1.1.conv2", "layer1.2.conv2")
+    assert "layer2.0.shortcut" in streams["conv1"].readers
+    assert "layer2.0.shortcut" in streams["layer2.0.conv2"].writers
+    assert streams["layer3.0.conv2"].readers == ("layer3.1.conv1", "layer3.2.conv1", "fc")
+    inner = [group.size for group in channels.groups.values() if group.kind == "inner"]
+    assert inner == [16] * 3 + [32] * 3 + [64] * 3
+
+
+def test_scatter_form_frees_each_branch_and_fixes_the_stream(graph):
+    channels = graph("resnet20_a", "scatter")
+    assert [name for name, group in channels.groups.items() if group.kind == "scatter"] == [
+        f"layer{stage}.{block}.conv2" for stage in (1, 2, 3) for block in (0, 1, 2)
+    ]
+    assert channels.layers["layer1.0.bn2"].insert == "scatter"
+    assert channels.fixed["conv1"] == channels.fixed["layer2.0.shortcut"] == "it writes into a stream that stays whole"
+    with pytest.raises(ValueError, match="'conv1' cannot be cut: it writes into a stream that stays whole"):
+        channels.group_of("conv1")
+
+
+def test_gather_form_gives_each_reader_a_set_of_its_own(graph):
+    channels = graph("preresnet164", "gather")
+    gathered = [name for name, group in channels.groups.items() if group.kind == "gather"]
+    assert len(gathered) == 54 + 2  # the first BatchNorm of each block, the last one, one shortcut behind a stream
+    assert gathered[-1] == "bn:in"
+    assert channels.groups["layer2.1.bn1:in"].followers == ("layer2.1.bn1",)
+    assert channels.groups["layer2.1.bn1:in"].readers == ("layer2.1.conv1",)
+    assert channels.groups["layer2.1.conv1"].kind == "inner"
+    # the first block of the first stage reads the stem alone, which is in no sum
+    assert sorted(set(channels.groups) & {"conv1", "layer2.0.shortcut:in", "layer3.0.shortcut:in"}) == [
+        "conv1",
+        "layer2.0.shortcut:in",
+        "layer3.0.shortcut:in",
+    ]
+
+
+def test_dense_layers_are_read_at_an_offset(graph):
+    channels = graph("densenet40", "grouped")
+    second = channels.groups["dense1.1.conv1"]
+    assert second.size == 12
+    reader = channels.layers["dense1.3.conv1"]
+    position = torch.isin(reader.reads, second.units).nonzero().flatten()
+    assert position.tolist() == list(range(36, 48))  # behind 24 of the stem and 12 of the first layer
+    assert "trans1.conv1" in second.readers
+    assert "dense2.0.conv1" not in second.readers
+
+
+def test_depthwise_convolutions_follow_their_producer(graph):
+    channels = graph("mobilenet_v2", "grouped")
+    expanded = channels.groups["features.2.conv.0.0"]
+    assert expanded.followers == ("features.2.conv.0.1", "features.2.conv.1.0", "features.2.conv.1.1")
+    assert expanded.readers == ("features.2.conv.2",)
+    assert channels.layers["features.2.conv.1.0"].kind == "depthwise"
+
+
+def test_resnet50_has_37_groups(graph):
+    """One for the stem, two for each of the 16 bottlenecks, one stream a stage."""
+    channels = graph("resnet50", "grouped")
+    kinds = [group.kind for group in channels.groups.values()]
+    assert (kinds.count("inner"), kinds.count("stream")) == (33, 4)
+    assert channels.groups["layer2.0.conv3"].writers[:2] == ("layer2.0.conv3", "layer2.0.downsample.0")
+
+
+@pytest.mark.parametrize("residual", ["grouped", "scatter", "gather"])
+def test_counts_of_the_whole_network_are_the_measured_ones(residual, graph):
+    channels = graph("resnet56", residual)
+    assert (channels.parameters, channels.macs) == (853_018, 125_485_696)
+    assert channels.cost(torch.ones(channels.units, dtype=torch.bool)) == (853_018, 125_485_696)
+
+
+def test_tracing_leaves_the_model_as_it_was(shaken):
+    model = shaken(models.small_cnn(3)).train()
+    before = copy.deepcopy(model.state_dict())
+    state = torch.get_rng_state()
+    surgery.channel_graph(model, (3, 16, 16))
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_only_and_without_leave_the_others_whole(graph):
+    channels = graph("resnet20_a", "grouped")
+    inner = channels.only(kinds="inner")
+    assert set(inner.groups) == {name for name, group in channels.groups.items() if group.kind == "inner"}
+    assert inner.fixed["conv1"] == inner.fixed["layer1.0.conv2"] == "left whole by choice"
+    assert channels.without(kinds=["stream"]).groups == inner.groups
+    assert set(channels.only("layer1.1.conv2").groups) == {"conv1"}  # a member stands for its group
+    assert set(channels.groups) - set(channels.without(["conv1", "layer1.0.conv1"]).groups) == {
+        "conv1",
+        "layer1.0.conv1",
+    }
+    with pytest.raises(ValueError, match=r"kinds: no group is of kind \['scatter'\]"):
+        channels.only(kinds="scatter")
+    with pytest.raises(ValueError, match="group: 'conv9' is no group and writes none"):
+        channels.without("conv9")
+    with pytest.raises(ValueError, match="'fc' cannot be cut: it is the network's output"):
+        channels.only("fc")
+
+
+class _Net(nn.Module):
+    """Two convolutions and a function between or around them."""
+
+    def __init__(self, function, groups=1):
+        super().__init__()
+        self.function = function
+        self.a = nn.Conv2d(3, 4, 3, padding=1)
+        self.b = nn.Conv2d(4, 4, 3, padding=1, groups=groups)
+        self.c = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        return self.function(self, x).mean((2, 3))
+
+
+def _trace(function, **options):
+    return surgery.channel_graph(_Net(function, **options), (3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("function", "named"),
+    [
+        (lambda n, x: n.c(F.pad(n.a(x), (0, 0, 0, 0, 2, 2))[:, 2:6]), "'pad' on channels"),
+        (lambda n, x: n.c(n.a(x)[:, [3, 2, 1, 0]]), "'getitem'"),
+        (lambda n, x: n.c(n.a(x)[:, :4]), "'getitem'"),
+        (lambda n, x: n.c(n.a(x).flip(1)), "'flip'"),
+        (lambda n, x: n.c(torch.cat(n.a(x).chunk(2, 1), 1)), "'chunk'"),
+        (lambda n, x: n.c(n.a(x).view(1, 2, 2, 8, 8).transpose(1, 2).reshape(1, 4, 8, 8)), "'view' from"),
+        (lambda n, x: n.c(F.group_norm(n.a(x), 2)), "'group_norm'"),
+        (lambda n, x: F.conv2d(n.a(x), n.c.weight), "'conv2d'"),
+        (lambda n, x: n.c(n.a(x) * torch.ones(4, 1, 1)), "'mul' with a tensor of its own for each channel"),
+        (lambda n, x: n.c(n.a(x) + torch.ones(1, 4, 1, 1)), "'add' with a tensor of its own"),
+        (lambda n, x: n.c(n.a(x) * n.b(n.a(x))[:, :, :1, :1].sum(1, keepdim=True)), "'sum'"),
+        (lambda n, x: n.c(torch.cat([n.a(x), torch.zeros(1, 4, 8, 8)], 0)), "'cat'"),
+        (lambda n, x: n.c(torch.cat([n.a(x), torch.zeros(1, 1, 8, 8)], 1)[:, :4]), "'cat' with a tensor that no"),
+    ],
+)
+def test_functions_that_surgery_cannot_follow_are_refused_by_name(function, named):
+    with pytest.raises(ValueError, match="model: 'the model itself' calls " + named):
+        _trace(function)
+
+
+def test_the_module_that_calls_is_named():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.GroupNorm(2, 4), nn.Conv2d(4, 2, 1))
+    with pytest.raises(ValueError, match="model: '1' calls 'group_norm' on channels"):
+        surgery.channel_graph(model, (3, 4, 4))
+
+
+def test_subclasses_and_parametrised_layers_are_refused():
+    class Other(nn.Conv2d):
+        def forward(self, x):
+            return super().forward(x).flip(1)
+
+    with pytest.raises(ValueError, match="'1' calls 'conv2d'"):
+        surgery.channel_graph(nn.Sequential(nn.Conv2d(3, 4, 1), Other(4, 2, 1)), (3, 4, 4))
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 2, 1)))
+    with pytest.raises(ValueError, match="'1' calls 'conv2d'"):
+        surgery.channel_graph(model, (3, 4, 4))
+
+
+@pytest.mark.parametrize(("groups", "shape"), [(2, "groups=2, 4 to 4 channels")])
+def test_grouped_convolutions_are_refused_by_name(groups, shape):
+    with pytest.raises(ValueError, match=f"layer 'b': only depthwise .* got {shape}"):
+        _trace(lambda n, x: n.c(n.b(n.a(x))), groups=groups)
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 8, 3, groups=4))
+    with pytest.raises(ValueError, match=r"layer '1': only depthwise .* got groups=4, 4 to 8 channels"):
+        surgery.channel_graph(model, (3, 8, 8))
+
+
+def test_shared_parameters_are_refused_by_name():
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1))
+    model[1].weight = model[0].weight
+    with pytest.raises(ValueError, match=r"model: '0\.weight' and '1\.weight' are one parameter"):
+        surgery.channel_graph(model, (3, 4, 4))
+
+
+def test_a_linear_layer_on_the_last_dimension_is_refused():
+    with pytest.raises(ValueError, match=r"layer '1': surgery needs an input .* got \(1, 4, 8, 8\)"):
+        surgery.channel_graph(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Linear(8, 2)), (3, 8, 8))
+
+
+def test_an_unknown_residual_form_is_refused():
+    with pytest.raises(ValueError, match=r"residual must be one of .* got 'free'"):
+        surgery.channel_graph(models.small_cnn(), (3, 8, 8), residual="free")
+
+
+def _agree(function, groups=1, ratio=0.5):
+    """Trace, cut and compare with the mask; return the graph."""
+    model = _Net(function, groups).eval()
+    x = torch.randn(2, 3, 8, 8)
+    channels = surgery.channel_graph(model, (3, 8, 8))
+    scores = {group.name: torch.arange(group.size).float() for group in channels.groups.values()}
+    plan = surgery.make_plan(channels, scores, ratio=ratio)
+    with torch.no_grad(), surgery.mask(model, plan):
+        masked = model(x)
+    with torch.no_grad():
+        torch.testing.assert_close(surgery.prune(model, plan)(x), masked)
+    return channels
+
+
+def test_functional_sums_and_activations_are_followed():
+    channels = _agree(lambda n, x: n.c(F.relu(n.a(x) + 2 * n.b(F.relu(n.a(x))))))
+    assert channels.groups["a"].writers == ("a", "b")
+    assert channels.groups["a"].readers == ("b", "c")
+
+
+def test_a_layer_that_is_used_twice_is_one_group_with_itself():
+    channels = _agree(lambda n, x: n.c(n.b(torch.sigmoid(n.b(n.a(x))))))
+    assert channels.groups["a"].writers == ("a", "b")
+
+
+def test_products_couple_channels():
+    channels = _agree(lambda n, x: n.c((h := n.a(x)) * torch.sigmoid(n.b(h.mean((2, 3), keepdim=True)))))
+    assert channels.groups["a"].writers == ("a", "b")
+
+
+def test_in_place_functions_slices_of_pixels_and_scalars_are_followed():
+    def function(n, x):
+        h = n.a(x)
+        h += n.b(h) * torch.tensor(0.5)
+        h.relu_()
+        return n.c(F.avg_pool2d(F.pad(h[:, :, 1:-1, ::2], (1, 1)), 2))
+
+    assert _agree(function).groups["a"].size == 4
+
+
+def test_a_sum_of_a_concatenation_and_a_wide_branch_joins_three_layers():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left, self.right, self.wide = nn.Conv2d(3, 2, 1), nn.Conv2d(3, 3, 1), nn.Conv2d(3, 5, 1)
+            self.out = nn.Conv2d(5, 2, 1)
+
+        def forward(self, x):
+            return self.out(torch.cat([self.left(x), self.right(x)], 1) + self.wide(x))
+
+    model, x = Net(), torch.randn(2, 3, 4, 4)
+    channels = surgery.channel_graph(model, (3, 4, 4))
+    assert {name: (group.size, group.writers) for name, group in channels.groups.items()} == {
+        "left": (5, ("left", "right", "wide"))
+    }
+    with pytest.raises(ValueError, match="keep: layer 'left' would be left without an output channel"):
+        surgery.keep_plan(channels, {"left": [3, 4]})
+    plan = surgery.make_plan(channels, {"wide": torch.arange(5.0)}, widths={"left": 2})
+    assert plan.keep == {"left": (1, 4)}  # the best of each writer stays, so no layer is emptied
+    with torch.no_grad(), surgery.mask(model, plan):
+        masked = model(x)
+    torch.testing.assert_close(surgery.prune(model, plan)(x), masked)
+
+
+def test_a_softmax_needs_all_channels():
+    channels = surgery.channel_graph(
+        nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3), nn.LogSoftmax(1)),
+        (3, 4, 4),
+    )
+    assert set(channels.groups) == {"0"}
+    assert channels.fixed == {"3": "it is the network's output"}
+
+
+def test_what_the_network_returns_stays_whole():
+    class Pyramid(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
+
+        def forward(self, x):
+            first = self.a(x)
+            return {"first": first, "second": [self.b(first)]}
+
+    channels = surgery.channel_graph(Pyramid(), (3, 4, 4))
+    assert channels.groups == {}
+    assert set(channels.fixed) == {"a", "b"}
+
+
+def test_a_reused_layer_cannot_gather():
+    function = lambda n, x: n.b(h := n.a(x)) + n.b(n.c(h) + h)  # noqa: E731
+    with pytest.raises(ValueError, match="layer 'b' runs 2 times and reads a stream"):
+        surgery.channel_graph(_Net(function), (3, 8, 8), residual="gather")
+
+
+def test_names_see_through_wrappers(network, graph):
+    plan = surgery.keep_plan(graph("resnet20_a", "scatter"), {"layer1.0.conv2": [0]})
+    names = {path: name for name, path, _ in surgery.named_layers(surgery.prune(network("resnet20_a"), plan))}
+    assert names["layer1.0.bn2.0"] == "layer1.0.bn2"
+    assert names["layer1.0.bn2.1"] == "layer1.0.bn2:out"
+    assert "layer1.0.bn2" not in names
+    assert names["layer1.1.bn2"] == "layer1.1.bn2"
