@@ -93,11 +93,11 @@ def test_split_is_exact_disjoint_and_stratified():
 
 
 def test_split_by_hand():
-    # 7 of class 0 and 3 of class 1, 40 %: quotas 2.8 and 1.2, so 2 and 1, and the fourth goes to the larger remainder
-    made = make(n=10, classes=2, targets=torch.tensor([0] * 7 + [1] * 3))
+    # 3 of class 0 and 7 of class 1, 40 %: quotas 1.2 and 2.8, so 1 and 2, and the fourth goes to the larger remainder
+    made = make(n=10, classes=2, targets=torch.tensor([0] * 3 + [1] * 7))
     first, second = made.split(0.4)
-    assert torch.bincount(first.targets).tolist() == [3, 1]
-    assert torch.bincount(second.targets).tolist() == [4, 2]
+    assert torch.bincount(first.targets).tolist() == [1, 3]
+    assert torch.bincount(second.targets).tolist() == [2, 4]
 
 
 @settings(max_examples=30, deadline=None)

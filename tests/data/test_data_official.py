@@ -143,7 +143,7 @@ def test_a_file_changed_after_the_check_is_checked_again(cifar):
     file = cifar / "data_batch_2"
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     os.utime(file, ns=(1, 1))
-    with pytest.raises(DataError, match="data_batch_2"):
+    with pytest.raises(DataError, match=r"data_batch_2 .* is damaged or truncated"):
         load(cifar)
 
 

@@ -274,7 +274,9 @@ def _read_idx(path: Path, dimensions: int) -> np.ndarray:
     return np.frombuffer(content, dtype=np.uint8, offset=head).reshape(shape).copy()
 
 
-def _verify(name, place, source, train, images, targets, classes) -> None:
+def _verify(
+    name: str, place: Path, source: Source, train: bool, images: np.ndarray, targets: np.ndarray, classes: int
+) -> None:
     """Refuse files that are readable but are not the set: wrong number or size of images, labels out of range."""
     expected = source.sizes[0 if train else 1]
     found = (len(images), len(targets), images.shape[1:], images.dtype, classes)

@@ -7,12 +7,15 @@ field can be shown at any size and angle, with smooth edges and thinner or bolde
 from __future__ import annotations
 
 import functools
+import io
 import itertools
 import logging
 import string
 from pathlib import Path
 
 import numpy as np
+
+from compactvision.data.errors import DataError
 
 SUPPORTED = string.ascii_uppercase + string.ascii_lowercase + string.digits
 
@@ -38,7 +41,6 @@ TEST_FONTS = (
     "DejaVuSerif-BoldItalic",
     "STIXGeneralBolIta",
     "cmss10",
-    "cmti10",
 )
 FONTS = {"all": TRAIN_FONTS + TEST_FONTS, "train": TRAIN_FONTS, "test": TEST_FONTS}
 
@@ -138,10 +140,13 @@ def _bezier(p: tuple, q: tuple, r: tuple, k: int) -> tuple[float, float]:
 def _font(font: str) -> tuple:
     """Glyph table and character map of a font that matplotlib ships."""
     import matplotlib
-    from fontTools.ttLib import TTFont
+    from fontTools.ttLib import TTFont, TTLibError
 
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{font}.ttf"
-    loaded = TTFont(path, lazy=True)
+    try:
+        loaded = TTFont(io.BytesIO(path.read_bytes()))
+    except (OSError, TTLibError) as error:
+        raise DataError(f"{path}, a font of matplotlib, cannot be read ({error}): install matplotlib again") from error
     log = logging.getLogger("fontTools.ttLib.tables._h_e_a_d")
     level = log.level
     log.setLevel(logging.ERROR)  # the old Computer Modern files carry odd dates, which matter to nobody
