@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -70,7 +71,7 @@ def run(source, path, interrupt, **options):
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
         try:
             history = fit(
-                model, source(), epochs=3, optimizer=optimizer, schedule=schedules.cosine(), checkpoint=path,
+                model, source(), epochs=3, optimizer=optimizer, schedule=HALF, checkpoint=path,
                 callbacks=[interrupt], every_steps=2, seed=5, **options,
             )  # fmt: skip
         except KeyboardInterrupt:
@@ -84,7 +85,19 @@ def dataset():
     return TensorDataset(torch.randn(26, 6, generator=generator), torch.arange(26) % 3)
 
 
+HALF = schedules.multi_step([2], gamma=0.5)
+
+
+class Drawn:
+    """Batches that draw from Python's and NumPy's global generators while they are read."""
+
+    def __iter__(self):
+        for inputs, targets in DataLoader(dataset(), batch_size=4):
+            yield inputs * random.random() + np.random.rand(), targets  # noqa: NPY002
+
+
 SOURCES = {
+    "draws from global generators": Drawn,
     "list": lambda: list(DataLoader(dataset(), batch_size=4)),
     "loader": lambda: DataLoader(dataset(), batch_size=4, shuffle=True),
     "loader with its own generator": lambda: DataLoader(
