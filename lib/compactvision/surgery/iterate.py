@@ -12,7 +12,7 @@ from compactvision.measure.state import Example
 from compactvision.surgery.apply import prune
 from compactvision.surgery.criteria import Criterion
 from compactvision.surgery.graph import ChannelGraph, channel_graph
-from compactvision.surgery.plan import Plan, make_plan
+from compactvision.surgery.plan import Plan, make_plan, refuse_share
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,8 @@ def iterate(
     Raises
     ------
     ValueError
-        If ``rounds`` is below 1 or not exactly one budget is given, and as for :func:`make_plan`.
+        If ``rounds`` is below 1, not exactly one budget is given or it is out of its range, and as for
+        :func:`compactvision.surgery.make_plan`.
     """
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1, got {rounds}")
@@ -86,6 +87,8 @@ def iterate(
             f"exactly one of ratio, fraction, macs and parameters is needed, got {', '.join(given) or 'none'}"
         )
     budget, value = next(iter(given.items()))
+    for share in value.values() if isinstance(value, Mapping) else (value,):
+        refuse_share(budget, share)
     select = select or (lambda graph: graph)
     dense = select(channel_graph(model, example, residual=residual))
     rows: list[Round] = []

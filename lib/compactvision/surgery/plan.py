@@ -186,6 +186,16 @@ def make_plan(
     return _plan_without(graph, removed)
 
 
+def refuse_share(name: str, value: float, where: str = "") -> None:
+    """Raise a ``ValueError`` if a removed share is not in [0, 1), or a share that is left not in (0, 1]."""
+    if name in ("ratio", "fraction"):
+        valid, interval = 0 <= value < 1, "[0, 1)"
+    else:
+        valid, interval = 0 < value <= 1, "(0, 1]"
+    if not valid:
+        raise ValueError(f"{name} must be in {interval}, got {value}{where}")
+
+
 def _kept_counts(graph: ChannelGraph, name: str, value: float | Mapping[str, float]) -> dict[str, int]:
     named = dict.fromkeys(graph.groups, value) if not isinstance(value, Mapping) else value
     counts: dict[str, int] = {}
@@ -194,8 +204,7 @@ def _kept_counts(graph: ChannelGraph, name: str, value: float | Mapping[str, flo
         if group.name in counts:
             raise ValueError(f"{name}: {key!r} names group {group.name!r} a second time")
         if name == "ratio":
-            if not 0 <= amount < 1:
-                raise ValueError(f"ratio must be in [0, 1), got {amount} for {key!r}")
+            refuse_share("ratio", amount, f" for {key!r}")
             counts[group.name] = max(1, int(group.size * (1 - amount)))
         elif isinstance(amount, int) and 1 <= amount <= group.size:
             counts[group.name] = amount
@@ -210,8 +219,7 @@ def _removed_globally(graph: ChannelGraph, ranking: Ranking, name: str, value: f
         return order[ranking.scores[order] <= value]
     total = sum(group.size for group in graph.groups.values())
     if name == "fraction":
-        if not 0 <= value < 1:
-            raise ValueError(f"fraction must be in [0, 1), got {value}")
+        refuse_share(name, value)
         value = round(value * total)
     if not isinstance(value, int) or not 0 <= value <= order.numel():
         raise ValueError(f"count must be an integer from 0 to {order.numel()} (of {total} units), got {value!r}")
@@ -227,8 +235,7 @@ def _within_cost(
             raise ValueError(f"milliseconds={limit} must be positive and needs latency, a callable on plans")
         cost, target = latency, limit
     else:
-        if not 0 < limit <= 1:
-            raise ValueError(f"{name} must be in (0, 1], got {limit}")
+        refuse_share(name, limit)
         index, dense = (0, graph.parameters) if name == "parameters" else (1, graph.macs)
         cost, target = (lambda plan: graph.cost(plan.kept)[index]), limit * dense
     if cost(_plan_without(graph, order[:0])) <= target:
