@@ -52,8 +52,7 @@ def test_a_chapters_table_has_both_groups_with_words_symbols_and_reasons(tiny):
     assert "1 reproduced · 1 partly · 1 not reproduced · 1 not run" in table.text
     assert "1 seen · 0 partly seen · 1 not seen at small scale · 0 not run" in table.text
     assert (
-        "  ✗ not reproduced: wrong & co (wrong)\n"
-        "      ours: 1 (1 seed); paper: –; 1 is not equal to 2\n"
+        "  ✗ not reproduced: wrong & co (wrong)\n      ours: 1 (1 seed); paper: –; 1 is not equal to 2\n"
     ) in table.text
     html = table._repr_html_()
     for symbol, word in (("✓", "reproduced"), ("✗", "not reproduced"), ("◐", "partly"), ("–", "not run")):
