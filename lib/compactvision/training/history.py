@@ -9,8 +9,8 @@ class History:
     """Rows of a training run, one dict an epoch.
 
     Keys: ``epoch`` (epochs done, the first row has 1), ``lr`` (of the first group in the epoch's last step),
-    ``train_loss`` (mean over the epoch's samples), ``seconds`` (training and validation of the epoch), and ``val_*``
-    where `validate` was given. Callbacks may add keys.
+    ``train_loss`` (mean over the epoch's samples), ``seconds`` (training and validation of the epoch; after an
+    interruption only of its rest), and ``val_*`` where `validate` was given. Callbacks may add keys.
     """
 
     def __init__(self, rows: list[dict] | None = None):
