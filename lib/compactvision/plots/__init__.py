@@ -5,6 +5,20 @@ light and on a dark page, and on a telephone.
 """
 
 from compactvision.plots.display import Html, images, interactive, show, table, widget
+from compactvision.plots.listing import source
 from compactvision.plots.style import INK, MARKERS, PALETTE, figure, use
 
-__all__ = ["INK", "MARKERS", "PALETTE", "Html", "figure", "images", "interactive", "show", "table", "use", "widget"]
+__all__ = [
+    "INK",
+    "MARKERS",
+    "PALETTE",
+    "Html",
+    "figure",
+    "images",
+    "interactive",
+    "show",
+    "source",
+    "table",
+    "use",
+    "widget",
+]

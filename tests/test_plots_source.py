@@ -1,0 +1,38 @@
+"""Code shown beside equations is the package's code, docstrings aside."""
+
+import json
+
+import pytest
+from compactvision import plots
+from compactvision.explanation import evidence, xgrad_cam
+
+
+def test_code_without_docstrings():
+    shown = plots.source(xgrad_cam.weighted_map, xgrad_cam.grad_cam_weights)
+    assert shown.text.splitlines() == [
+        "def weighted_map(activation: Tensor, weights: Tensor) -> Tensor:",
+        '    return torch.einsum("bkhw,bk->bhw", wide(activation), wide(weights)).to(activation.dtype)',
+        "",
+        "",
+        "def grad_cam_weights(gradient: Tensor) -> Tensor:",
+        "    return wide(gradient).mean((2, 3)).to(gradient.dtype)",
+        "",
+        "# compactvision/explanation/xgrad_cam.py",
+    ]
+    assert shown.markdown.startswith("```python\ndef weighted_map")
+
+
+def test_classes_keep_their_bodies_and_markup_is_escaped():
+    shown = plots.source(xgrad_cam.XGradCAM, evidence.enlarged)
+    assert '"""' not in shown.text
+    assert "def raw(self" in shown.text
+    assert "    def __call__" in shown.text
+    assert "# compactvision/explanation/xgrad_cam.py, compactvision/explanation/evidence.py" in shown.text
+    assert "-&gt;" in shown.markup
+    assert 'class="highlight"' in shown.markup
+
+
+@pytest.mark.parametrize("functions", [(), (json.dumps,)])
+def test_only_this_package(functions):
+    with pytest.raises(ValueError, match="functions"):
+        plots.source(*functions)
