@@ -155,3 +155,14 @@ def test_the_gather_form_is_planned_from_batchnorm_scales(network, graph):
     assert sum(plan.widths.values()) == 9_360 - round(0.4 * 9_360)
     threshold = torch.cat(list(scores.values())).sort().values[round(0.4 * 9_360)]
     assert plan.widths["bn:in"] == int((scores["bn"] >= threshold).sum())
+
+
+def test_selections_that_stay_whole_may_have_scores(graph, random_scores):
+    channels = graph("resnet20_a", "gather")
+    inner = channels.only(kinds="inner")
+    plan = surgery.make_plan(inner, random_scores(channels), ratio=0.5)
+    assert plan.keep == {
+        name: kept
+        for name, kept in surgery.make_plan(channels, random_scores(channels), ratio=0.5).keep.items()
+        if name in inner.groups
+    }

@@ -177,6 +177,19 @@ def test_the_module_that_calls_is_named():
         surgery.channel_graph(model, (3, 4, 4))
 
 
+def test_a_factor_with_one_channel_for_all_is_refused():
+    class SpatialAttention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 1, 1), nn.Conv2d(4, 2, 1)
+
+        def forward(self, x):
+            return self.c(self.a(x) * torch.sigmoid(self.b(x)))
+
+    with pytest.raises(ValueError, match="calls 'mul' on 4 and 1 channels"):
+        surgery.channel_graph(SpatialAttention(), (3, 4, 4))
+
+
 def test_subclasses_and_parametrised_layers_are_refused():
     class Other(nn.Conv2d):
         def forward(self, x):
@@ -243,6 +256,12 @@ def test_a_layer_that_is_used_twice_is_one_group_with_itself():
 def test_products_couple_channels():
     channels = _agree(lambda n, x: n.c((h := n.a(x)) * torch.sigmoid(n.b(h.mean((2, 3), keepdim=True)))))
     assert channels.groups["a"].writers == ("a", "b")
+
+
+def test_a_layer_on_a_constant_reads_what_cannot_be_cut():
+    channels = _agree(lambda n, x: n.c(n.a(x) + n.b(torch.ones(1, 4, 8, 8))))
+    assert channels.groups["a"].writers == ("a", "b")
+    assert channels.layers["b"].reads.tolist() != channels.layers["c"].reads.tolist()
 
 
 def test_in_place_functions_slices_of_pixels_and_scalars_are_followed():

@@ -176,7 +176,7 @@ def _cut_norm(norm: nn.BatchNorm2d, read: Tensor, written: Tensor) -> None:
     for name in ("running_mean", "running_var"):
         statistics = getattr(norm, name)
         if statistics is not None:
-            setattr(norm, name, statistics[written.to(statistics.device)].clone())
+            setattr(norm, name, statistics[written.to(statistics.device)])
     norm.num_features = written.numel()
 
 
@@ -199,10 +199,10 @@ def _rows(parameter: nn.Parameter | None, rows: Tensor, columns: Tensor | None =
     """Return the kept rows (output channels) and columns (input channels) of a weight as a new parameter."""
     if parameter is None:
         return None
-    values = parameter.detach()[rows.to(parameter.device)]
+    values = parameter.detach()[rows.to(parameter.device)]  # an index tensor copies
     if columns is not None:
         values = values[:, columns.to(parameter.device)]
-    return nn.Parameter(values.clone(), requires_grad=parameter.requires_grad)
+    return nn.Parameter(values, requires_grad=parameter.requires_grad)
 
 
 def _wrapped(module: nn.Module, layer: Layer, read: Tensor, written: Tensor) -> nn.Module:

@@ -3,8 +3,7 @@
 Each tensor that carries channels is labelled with one number per channel. A layer with weights reads labels and writes
 new ones; a pooling or an activation passes them on; a concatenation joins them; flattening repeats each once per pixel.
 What is found is a :class:`Recording`, from which :mod:`compactvision.surgery.coupling` decides which channels belong
-together. An operation that is not known to leave channels where they are raises a ``ValueError`` with its name and
-place.
+together. An operation that is not known to leave channels alone is refused with its name and place.
 """
 
 from __future__ import annotations
