@@ -25,12 +25,18 @@ class ImageSet:
 
     Attributes
     ----------
-    images : (N, C, H, W) uint8, on any device.
-    targets : (N,) int64 class numbers, or (N, ...) of any type (several labels, masks), on the same device.
-    classes : names of the classes, in the order of their numbers.
-    name : for people and records, such as ``"cifar10/train"``.
-    provenance : one line that says where the data came from; every record quotes it.
-    mean, std : per channel, in units of [0, 1]; a batch is ``(images / 255 - mean) / std``.
+    images : Tensor
+        (N, C, H, W) uint8, on any device.
+    targets : Tensor
+        (N,) int64 class numbers, or (N, ...) of any type (several labels, masks), on the same device.
+    classes : tuple of str
+        Names of the classes, in the order of their numbers.
+    name : str
+        For people and records, such as ``"cifar10/train"``.
+    provenance : str
+        One line that says where the data came from; every record quotes it.
+    mean, std : tuple of float
+        Per channel, in units of [0, 1]; a batch is ``(images / 255 - mean) / std``.
 
     Raises
     ------

@@ -27,15 +27,24 @@ class Batches:
 
     Parameters
     ----------
-    images : the set; batches are made on its device.
-    batch_size : images in a batch of all processes together.
-    shuffle : new order for every epoch; else the set's own order.
-    crop : pixels of black (zero) border added on each side before an H x W window is cut at random; 0: none.
-    flip : mirror left-right with probability 1/2.
-    seed : of order, crops and flips.
-    drop_last : leave out a last batch that is smaller.
-    dtype : of the inputs; they are normalised in float32 and rounded once.
-    channels_last : memory format of the inputs.
+    images : ImageSet
+        The set; batches are made on its device.
+    batch_size : int
+        Images in a batch of all processes together.
+    shuffle : bool
+        New order for every epoch; else the set's own order.
+    crop : int
+        Pixels of black (zero) border added on each side before an H x W window is cut at random; 0: none.
+    flip : bool
+        Mirror left-right with probability 1/2.
+    seed : int
+        Of order, crops and flips.
+    drop_last : bool
+        Leave out a last batch that is smaller.
+    dtype : dtype
+        Of the inputs; they are normalised in float32 and rounded once.
+    channels_last : bool
+        Memory format of the inputs.
 
     Raises
     ------
@@ -168,10 +177,14 @@ def crop_and_flip(pixels: Tensor, top: Tensor, left: Tensor, mirrored: Tensor, c
 
     Parameters
     ----------
-    pixels : (B, C, H, W), any type.
-    top, left : (B,) int64 in [0, 2 * crop]: the window's corner in the image with its border.
-    mirrored : (B,) 0 or 1: mirror the window left-right.
-    crop : width of the border in pixels.
+    pixels : Tensor
+        (B, C, H, W), any type.
+    top, left : Tensor
+        (B,) int64 in [0, 2 * crop]: the window's corner in the image with its border.
+    mirrored : Tensor
+        (B,) 0 or 1: mirror the window left-right.
+    crop : int
+        Width of the border in pixels.
 
     Returns
     -------

@@ -45,12 +45,17 @@ def load(
 
     Parameters
     ----------
-    name : one of :func:`names`.
-    train : the training part, else the test part.
-    root : folder with the downloaded sets, in torchvision's layout; :func:`folder` where not given. Embedded sets
+    name : str
+        One of :func:`names`.
+    train : bool
+        The training part, else the test part.
+    root : path, optional
+        Folder with the downloaded sets, in torchvision's layout; :func:`folder` where not given. Embedded sets
         ignore it.
-    download : fetch a missing set with torchvision. Present files are never fetched again, and nothing is written.
-    options : of the set, see :func:`~compactvision.data.glyphs.load_glyphs`.
+    download : bool
+        Fetch a missing set with torchvision. Present files are never fetched again, and nothing is written.
+    options : keyword arguments
+        Of the set, see :func:`~compactvision.data.glyphs.load_glyphs`.
 
     Raises
     ------

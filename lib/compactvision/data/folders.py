@@ -26,10 +26,14 @@ def from_folder(
 
     Parameters
     ----------
-    path : the folder; its sub-folders' names, sorted, are the classes. Files in deeper folders count as well.
-    size : side of the result in pixels.
-    train_fraction : share of the first part, in (0, 1).
-    seed : of the split.
+    path : path
+        The folder; its sub-folders' names, sorted, are the classes. Files in deeper folders count as well.
+    size : int
+        Side of the result in pixels.
+    train_fraction : float
+        Share of the first part, in (0, 1).
+    seed : int
+        Of the split.
 
     Returns
     -------

@@ -63,13 +63,19 @@ def load_glyphs(
 
     Parameters
     ----------
-    train : the two parts share no random number; they share fonts unless ``fonts`` says otherwise.
-    n : number of images; 5,000 for training and 2,000 for testing where not given. The first ``n`` images of a larger
+    train : bool
+        The two parts share no random number; they share fonts unless ``fonts`` says otherwise.
+    n : int, optional
+        Number of images; 5,000 for training and 2,000 for testing where not given. The first ``n`` images of a larger
         set with the same options are this set; any beginning has equal class counts, to within one.
-    difficulty : ``"easy"``, ``"medium"`` or ``"hard"``.
-    characters : the classes, at least two of ``A-Z a-z 0-9``. (At random sizes ``o`` and ``O`` look the same.)
-    seed : integer; another seed gives unrelated images.
-    fonts : ``"all"`` nineteen, or ``"train"`` (14) and ``"test"`` (5) to test on fonts that training never saw.
+    difficulty : str
+        ``"easy"``, ``"medium"`` or ``"hard"``.
+    characters : str
+        The classes, at least two of ``A-Z a-z 0-9``. (At random sizes ``o`` and ``O`` look the same.)
+    seed : int
+        Integer; another seed gives unrelated images.
+    fonts : str
+        ``"all"`` nineteen, or ``"train"`` (14) and ``"test"`` (5) to test on fonts that training never saw.
 
     Raises
     ------

@@ -33,11 +33,16 @@ class Scenes:
 
     Attributes
     ----------
-    images : (N, 3, S, S) uint8.
-    instances : (N, S, S) uint8; 0 is background, m + 1 a visible pixel of object m. Later objects lie on top.
-    boxes : (N, M, 4) int64, (x0, y0, x1, y1) around the visible pixels, x1 and y1 exclusive; -1 where no object is.
-    shape, fill, colour : (N, M) int64 places in :data:`SHAPES`, :data:`FILLS`, :data:`COLOURS`; -1 where no object is.
-    background : (N,) int64 places in :data:`BACKGROUNDS`.
+    images : Tensor
+        (N, 3, S, S) uint8.
+    instances : Tensor
+        (N, S, S) uint8; 0 is background, m + 1 a visible pixel of object m. Later objects lie on top.
+    boxes : Tensor
+        (N, M, 4) int64, (x0, y0, x1, y1) around the visible pixels, x1 and y1 exclusive; -1 where no object is.
+    shape, fill, colour : Tensor
+        (N, M) int64 places in :data:`SHAPES`, :data:`FILLS`, :data:`COLOURS`; -1 where no object is.
+    background : Tensor
+        (N,) int64 places in :data:`BACKGROUNDS`.
     name, provenance : as in :class:`~compactvision.data.arrays.ImageSet`.
     """
 
@@ -153,13 +158,20 @@ def scenes(
 
     Parameters
     ----------
-    n : number of images, at least 1.
-    train : the stream of images for training, or the other one for testing.
-    difficulty : ``"easy"``, ``"medium"`` or ``"hard"``, see :data:`DIFFICULTIES`.
-    objects : least and largest number of objects in an image; each number is equally likely.
-    distinct : no shape twice in an image (at most six objects then).
-    size : height and width in pixels; everything drawn scales with it, except the noise.
-    seed : of everything.
+    n : int
+        Number of images, at least 1.
+    train : bool
+        The stream of images for training, or the other one for testing.
+    difficulty : str
+        ``"easy"``, ``"medium"`` or ``"hard"``, see :data:`DIFFICULTIES`.
+    objects : (int, int)
+        Least and largest number of objects in an image; each number is equally likely.
+    distinct : bool
+        No shape twice in an image (at most six objects then).
+    size : int
+        Height and width in pixels; everything drawn scales with it, except the noise.
+    seed : int
+        Of everything.
 
     Raises
     ------
