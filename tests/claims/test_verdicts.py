@@ -120,6 +120,7 @@ def test_quantities_are_rounded_as_their_spread_allows():
     assert quantity(0.9413, "%", 0.0021) == "94.13 ± 0.21 %"
     assert quantity(12.3456, "ms", 1.5) == "12.3 ± 1.5 ms"
     assert quantity(1234567.8, spread=250.0) == "1,234,568 ± 250"
+    assert quantity(7.4e-16, spread=1.8e-16) == "7.4e-16 ± 1.8e-16"
 
 
 def test_ours_is_mean_deviation_and_number_of_seeds(make_record):

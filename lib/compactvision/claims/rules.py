@@ -84,8 +84,10 @@ def quantity(value: float, unit: str = "", spread: float = 0.0) -> str:
     scale = 100 if unit in ("%", "points") else 1
     value, spread = value * scale, spread * scale
     suffix = f" {unit}" if unit else ""
+    if 0 < spread < 1e-6:
+        return f"{value:.1e} ± {spread:.1e}{suffix}"
     if spread > 0:
-        digits = min(10, max(0, 1 - math.floor(math.log10(spread))))
+        digits = max(0, 1 - math.floor(math.log10(spread)))
         return f"{value:,.{digits}f} ± {spread:,.{digits}f}{suffix}"
     if float(value).is_integer() and abs(value) < 1e15:
         return f"{int(value):,}{suffix}"
