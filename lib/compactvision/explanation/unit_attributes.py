@@ -120,8 +120,8 @@ def concept_iou(activation: Tensor, masks: Tensor, top: float = 0.005, batch_siz
     responses = torch.zeros_like(both[:, :1])
     for part, mask in zip(activation.split(batch_size), masks.split(batch_size), strict=True):
         maps = F.interpolate(part, size=mask.shape[-2:], mode="bilinear")  # (B, U, H', W')
-        on = (maps > threshold[:, None, None]).transpose(0, 1).flatten(1).double()  # (U, B * H' * W')
-        both += on @ mask.transpose(0, 1).flatten(1).double().T
+        on = (maps > threshold[:, None, None]).transpose(0, 1).flatten(1).float()  # (U, B * H' * W')
+        both += on @ mask.transpose(0, 1).flatten(1).float().T  # whole numbers below 2 ** 24: exact in float32
         responses += on.sum(1, keepdim=True)
     union = responses + masks.sum((0, 2, 3)).double() - both
     return torch.where(union > 0, both / union, 0.0)
