@@ -85,6 +85,11 @@ def test_combined_classes_count_like_digits():
     assert drawn.classes(by)[:5] == ("disc plain", "disc stripes", "disc checks", "disc dots", "ring plain")
     assert len(drawn.classes(by)) == 24
     assert torch.equal(drawn.object_classes(by), drawn.shape * 4 + drawn.fill)
+    by = ("fill", "colour", "shape")
+    numbers = drawn.object_classes(by)
+    assert torch.equal(numbers, (drawn.fill * 5 + drawn.colour) * 6 + drawn.shape)
+    first = f"{FILLS[drawn.fill[0, 0]]} {COLOURS[drawn.colour[0, 0]]} {SHAPES[drawn.shape[0, 0]]}"
+    assert drawn.classes(by)[numbers[0, 0]] == first
 
 
 def test_plain_easy_objects_have_their_colour():
