@@ -17,7 +17,7 @@ SEEDS ?= 0 1 2
 export MPLBACKEND ?= Agg
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help setup teach book generated test lint unit notebooks-test pages-test notebooks quick full benchmark lock repository clean
+.PHONY: help setup teach book generated test lint unit notebooks-test pages-test notebooks quick full baselines benchmark lock repository clean
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ quick: $(STAMP) ## make the quick record of a chapter: make quick SLUG=foundatio
 
 full: $(STAMP) ## make the full record of a chapter: make full SLUG=...
 	$(BIN)/python -m compactvision run $(or $(SLUG),$(error name the chapter: make full SLUG=foundations)) --profile full --seeds $(SEEDS) --save
+
+baselines: $(STAMP) ## train the networks that the chapters cut (NAME=... for one)
+	$(BIN)/python -m compactvision.baselines $(NAME)
 
 benchmark: $(STAMP) ## timings side by side (never part of the tests)
 	for script in tests/benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done

@@ -54,6 +54,14 @@ def test_a_finished_training_called_again_gives_the_same_weights(record):
     assert again["sha256"] == record["sha256"]
 
 
+def test_command_trains_what_is_named_and_refuses_the_rest(shelf, capsys):
+    baselines.main([NAME])
+    assert capsys.readouterr().out.startswith(f"{NAME}: ")
+    assert pretrained.available() == (NAME,)
+    with pytest.raises(SystemExit, match="2"):
+        baselines.main(["resnet21"])
+
+
 def test_damaged_weights_are_refused(record, shelf):
     path = shelf / f"{NAME}.safetensors"
     content = bytearray(path.read_bytes())
