@@ -32,6 +32,18 @@
     return (high + 0.05) / (low + 0.05);
   };
 
+  // Text on a picture has colours of its own, which the picture's code chooses; its ground cannot be read here.
+  const onPicture = (element) => {
+    const svg = element instanceof SVGElement && element.ownerSVGElement;
+    if (!svg) return false;
+    const { left, top, width, height } = element.getBoundingClientRect();
+    const [x, y] = [left + width / 2, top + height / 2];
+    return [...svg.querySelectorAll("image")].some((image) => {
+      const box = image.getBoundingClientRect();
+      return box.left <= x && x <= box.right && box.top <= y && y <= box.bottom;
+    });
+  };
+
   const faint = new Map();
   const rawMathematics = [];
   let texts = 0;
@@ -43,7 +55,7 @@
     if (article.contains(parent) && !parent.closest("pre, code") && /\\\(|\\\[|\$\$|\\begin\{/.test(text)) {
       rawMathematics.push(text.slice(0, 60));
     }
-    if (!parent.checkVisibility({ opacityProperty: true, visibilityProperty: true })) continue;
+    if (!parent.checkVisibility({ opacityProperty: true, visibilityProperty: true }) || onPicture(parent)) continue;
     const style = getComputedStyle(parent);
     const background = behind(parent);
     const ink = rgba(parent instanceof SVGElement ? style.fill : style.color);

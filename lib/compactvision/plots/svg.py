@@ -81,6 +81,7 @@ def _for_page(text: str, alt: str) -> str:
     text = re.sub(r"font-family: [^;\"]+", f"font-family: {_FONT}", text)
     text = re.sub(re.escape(INK), "currentColor", text, flags=re.IGNORECASE)
     text = re.sub(r'<style type="text/css">.*?</style>', "", text, flags=re.DOTALL)  # would style the whole page
+    text = re.sub(r'(<image\b[^>]*?) id="[^"]*"', r"\1", text)  # equal pictures have equal ids, which nothing refers to
     head, body = text.split(">", 1)
     view = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', head)
     width, height = (float(view[1]), float(view[2])) if view else (0.0, 0.0)
