@@ -32,15 +32,15 @@ class Recipe:
     peak_rate: float = 0.4
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    precision: str = "bf16"
+    precision: str = "fp32"
     seed: int = 0
 
 
 GENERATED_TEST_IMAGES = 2_000
 RECIPES = {
     "resnet20_glyphs": Recipe("glyphs", 6, (("n", 10_000),), crop=2, flip=False, peak_rate=0.2),
-    "resnet20_cifar10": Recipe("cifar10", 15),
-    "resnet56_cifar10": Recipe("cifar10", 10),
+    "resnet20_cifar10": Recipe("cifar10", 10),
+    "resnet56_cifar10": Recipe("cifar10", 6),
 }
 
 
