@@ -5,7 +5,18 @@ from .evaluate import evaluate
 from .fit import fit
 from .history import History
 from .losses import NonFiniteLoss
+from .precision import fast_precision
 from .schedules import Schedule
 from .state import Callback, State
 
-__all__ = ["Callback", "History", "NonFiniteLoss", "Schedule", "State", "evaluate", "fit", "schedules"]
+__all__ = [
+    "Callback",
+    "History",
+    "NonFiniteLoss",
+    "Schedule",
+    "State",
+    "evaluate",
+    "fast_precision",
+    "fit",
+    "schedules",
+]
