@@ -1,0 +1,288 @@
+"""Energy-aware pruning: filters whose feature maps hold little energy go first (Yeom, Shim and Hwang 2021).
+
+The energy of a filter is the nuclear norm, the sum of the singular values, of the feature maps that it makes. The
+paper's abstract does not say how a filter's maps, one for each image, become the matrix whose singular values are
+summed; both ways are here, and a third that looks at the weights instead.
+
+The criteria return one 1-D tensor for each layer, higher means keep, and go into ``compactvision.surgery``::
+
+    criterion = energy(batches)
+    plan = surgery.make_plan(graph, criterion(model), macs=0.6)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from compactvision import hooks
+from compactvision.measure import evaluating
+from compactvision.surgery.criteria import Criterion
+from compactvision.surgery.layers import named_layers
+
+MODES = ("batch", "image", "weight")
+METHODS = ("gram", "svd")
+WRITERS = (nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d)
+ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Hardswish)
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+
+
+def nuclear_norm(matrices: Tensor, *, method: str = "gram") -> Tensor:
+    """Return the sum of the singular values of each matrix.
+
+    Parameters
+    ----------
+    matrices : Tensor
+        Matrices in the last two dimensions (..., P, Q), floating point.
+    method : {"gram", "svd"}, default "gram"
+        "svd" takes singular values. "gram" takes the square roots of the eigenvalues of the smaller of ``A A^T`` and
+        ``A^T A`` in float64, which is several times faster; singular values below about 1e-8 of the largest are lost in
+        its rounding.
+
+    Returns
+    -------
+    Tensor
+        Norms (...), in the dtype of ``matrices`` (float32 for half precision).
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two dimensions, a matrix is empty, an entry is not finite or ``method`` is unknown.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    if matrices.ndim < 2 or 0 in matrices.shape[-2:]:
+        raise ValueError(f"matrices must have shape (..., P, Q) with P, Q >= 1, got {tuple(matrices.shape)}")
+    _refuse_not_finite("matrices", matrices)
+    matrices = matrices if matrices.dtype == torch.float64 else matrices.float()
+    if method == "svd":
+        return torch.linalg.svdvals(matrices).sum(-1)
+    a = matrices.double()
+    a = a if a.shape[-2] <= a.shape[-1] else a.mT  # (..., p, q) with p <= q
+    return torch.linalg.eigvalsh(a @ a.mT).clamp(min=0).sqrt().sum(-1).to(matrices.dtype)
+
+
+def map_energy(maps: Tensor, *, mode: str = "batch", method: str = "gram") -> Tensor:
+    """Return the energy of each channel of a batch of feature maps.
+
+    Parameters
+    ----------
+    maps : Tensor
+        Feature maps (B, C, H, W), or activations of a linear layer (B, C).
+    mode : {"batch", "image"}, default "batch"
+        How a channel's maps become matrices. "batch": one matrix (B, H W), a row for each image. "image": one matrix
+        (H, W) for each image, and the mean of their norms.
+    method : {"gram", "svd"}, default "gram"
+        See :func:`nuclear_norm`.
+
+    Returns
+    -------
+    Tensor
+        Energies (C,).
+
+    Raises
+    ------
+    ValueError
+        If ``maps`` has another number of dimensions or is empty, or as for :func:`nuclear_norm`.
+    """
+    maps = _four_dimensional(maps)
+    if mode == "batch":
+        return nuclear_norm(maps.transpose(0, 1).flatten(2), method=method)  # (C, B, H W) -> (C,)
+    if mode == "image":
+        return nuclear_norm(maps, method=method).mean(0)  # (B, C, H, W) -> (B, C) -> (C,)
+    raise ValueError(f'mode must be "batch" or "image" for feature maps, got {mode!r}')
+
+
+def filter_energy(weight: Tensor, *, method: str = "gram") -> Tensor:
+    """Return the nuclear norm of each filter's weights, which needs no data.
+
+    Parameters
+    ----------
+    weight : Tensor
+        Of a convolution (C_out, C_in, kH, kW), each filter as a matrix (C_in, kH kW); or of a linear layer
+        (C_out, C_in), each row as a column, whose nuclear norm is its Euclidean norm.
+    method : {"gram", "svd"}, default "gram"
+        See :func:`nuclear_norm`.
+
+    Returns
+    -------
+    Tensor
+        Energies (C_out,).
+
+    Raises
+    ------
+    ValueError
+        If ``weight`` has another number of dimensions, or as for :func:`nuclear_norm`.
+    """
+    if weight.ndim not in (2, 4):
+        raise ValueError(f"weight must be (C_out, C_in, kH, kW) or (C_out, C_in), got {tuple(weight.shape)}")
+    matrices = weight.detach().flatten(2) if weight.ndim == 4 else weight.detach()[:, :, None]
+    return nuclear_norm(matrices, method=method)
+
+
+def map_rank(maps: Tensor) -> Tensor:
+    """Return the mean rank of each channel's feature maps, the score of HRank (Lin et al. 2020).
+
+    Parameters
+    ----------
+    maps : Tensor
+        Feature maps (B, C, H, W), or activations of a linear layer (B, C).
+
+    Returns
+    -------
+    Tensor
+        Mean ranks (C,), from 0 to min(H, W).
+
+    Raises
+    ------
+    ValueError
+        If ``maps`` has another number of dimensions, is empty or not finite.
+    """
+    maps = _four_dimensional(maps)
+    _refuse_not_finite("maps", maps)
+    return torch.linalg.matrix_rank(maps.float()).float().mean(0)  # (B, C) -> (C,)
+
+
+def scored_maps(model: nn.Module, inputs: Tensor) -> dict[str, str]:
+    """Find the layers whose activation a criterion can read: those whose output is the input of an activation module.
+
+    Where a convolution is followed by BatchNorm, that is the BatchNorm; both have the same channels. Sums of a residual
+    stream stand behind no single layer and are not among them.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Run once in evaluation mode and left as it was.
+    inputs : Tensor
+        A batch.
+
+    Returns
+    -------
+    dict of str to str
+        From the layer's name in ``surgery.channel_graph`` to the path of the activation module.
+    """
+    outputs: list[tuple[Tensor, str]] = []  # tensors are kept, so that no two of them share an identity
+    pairs: dict[str, str] = {}
+
+    def wrote(name: str) -> Callable:
+        return lambda module, args, output: outputs.append((output, name))
+
+    def reads(path: str) -> Callable:
+        def hook(module: nn.Module, args: tuple) -> None:
+            pairs.update({name: path for output, name in outputs if output is args[0]})
+
+        return hook
+
+    handles = []
+    for name, path, module in named_layers(model):
+        if isinstance(module, WRITERS):
+            handles.append(module.register_forward_hook(wrote(name)))
+        elif isinstance(module, ACTIVATIONS):
+            handles.append(module.register_forward_pre_hook(reads(path)))
+    try:
+        with torch.no_grad(), evaluating(model):
+            model(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return pairs
+
+
+def energy(
+    batches: Batches | None = None,
+    *,
+    mode: str = "batch",
+    layers: Mapping[str, str] | None = None,
+    method: str = "gram",
+) -> Criterion:
+    """Return the paper's criterion: the energy of every channel, averaged over batches.
+
+    Parameters
+    ----------
+    batches : iterable of (Tensor, Tensor), optional
+        Inputs and targets on the model's device, targets unused. Images that were held out of no choice: training
+        images. Gone through once for each call of the criterion. Not needed for ``mode="weight"``.
+    mode : {"batch", "image", "weight"}, default "batch"
+        See :func:`map_energy` and :func:`filter_energy`. "batch" grows with the size of the batch, so all batches must
+        have the same.
+    layers : mapping of str to str, optional
+        From a layer's name in the channel graph to the path of the module whose output is read; by default
+        :func:`scored_maps`. For a residual stream: the last BatchNorm of a block to the activation behind the sum.
+    method : {"gram", "svd"}, default "gram"
+        See :func:`nuclear_norm`.
+
+    Raises
+    ------
+    ValueError
+        If ``mode`` is unknown or batches are missing; when the criterion is called: if there is no batch, the sizes
+        differ in mode "batch", a layer is unknown or an activation is not finite.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+    if mode == "weight":
+        return lambda model: _filter_energies(model, method)
+    if batches is None:
+        raise ValueError(f"batches: mode={mode!r} scores feature maps and needs images")
+    return _averaged(batches, layers, lambda maps: map_energy(maps, mode=mode, method=method), mode == "batch")
+
+
+def rank(batches: Batches, *, layers: Mapping[str, str] | None = None) -> Criterion:
+    """Return HRank's criterion: the mean rank of every channel's feature maps; arguments as for :func:`energy`."""
+    return _averaged(batches, layers, map_rank, equal_sizes=False)
+
+
+def _averaged(
+    batches: Batches, layers: Mapping[str, str] | None, score: Callable[[Tensor], Tensor], equal_sizes: bool
+) -> Criterion:
+    """Return a criterion that averages a score of feature maps over batches, weighted by their sizes."""
+
+    def criterion(model: nn.Module) -> dict[str, Tensor]:
+        where, sums, sizes = layers, {}, []
+        with torch.no_grad(), evaluating(model):
+            for inputs, _ in batches:
+                where = where or scored_maps(model, inputs)
+                with hooks.capture(model, list(where.values())) as maps:
+                    model(inputs)
+                for name, path in where.items():
+                    sums[name] = sums.get(name, 0) + inputs.shape[0] * _named(name, score, maps[path])
+                sizes.append(inputs.shape[0])
+        if not sizes:
+            raise ValueError("batches must hold at least one batch, got none")
+        if equal_sizes and len(set(sizes)) > 1:
+            raise ValueError(
+                f'batches: mode="batch" needs batches of one size, got {sorted(set(sizes))}; drop the last one'
+            )
+        return {name: total / sum(sizes) for name, total in sums.items()}
+
+    return criterion
+
+
+def _named(name: str, score: Callable[[Tensor], Tensor], maps: Tensor) -> Tensor:
+    try:
+        return score(maps)
+    except ValueError as error:
+        raise ValueError(f"layer {name!r}: {error}") from None
+
+
+def _filter_energies(model: nn.Module, method: str) -> dict[str, Tensor]:
+    return {
+        name: filter_energy(module.weight, method=method)
+        for name, _, module in named_layers(model)
+        if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
+    }
+
+
+def _four_dimensional(maps: Tensor) -> Tensor:
+    if maps.ndim == 2:
+        maps = maps[:, :, None, None]
+    if maps.ndim != 4 or maps.numel() == 0:
+        raise ValueError(f"maps must be (B, C, H, W) or (B, C), none of them 0, got {tuple(maps.shape)}")
+    return maps
+
+
+def _refuse_not_finite(name: str, values: Tensor) -> None:
+    if not values.isfinite().all():
+        raise ValueError(f"{name}: {int((~values.isfinite()).sum())} entries are not finite")
