@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 from compactvision import baselines, data, measure
-from compactvision.models import pretrained
+from compactvision.models import shipped
 
 NAME = "resnet20_glyphs"
 
@@ -14,7 +14,7 @@ NAME = "resnet20_glyphs"
 @pytest.fixture
 def shelf(tmp_path, monkeypatch):
     """A folder of weights of its own, and a recipe that takes seconds."""
-    monkeypatch.setattr(pretrained, "WEIGHTS", tmp_path / "weights")
+    monkeypatch.setattr(shipped, "WEIGHTS", tmp_path / "weights")
     monkeypatch.setattr(baselines, "GENERATED_TEST_IMAGES", 20)
     monkeypatch.setenv("COMPACTVISION_CACHE", str(tmp_path / "cache"))
     short = dataclasses.replace(
@@ -30,7 +30,7 @@ def record(shelf):
 
 
 def test_stored_network_is_the_trained_one_rounded_to_half_precision(record, shelf):
-    model = pretrained.pretrained(NAME)
+    model = shipped.pretrained(NAME)
     assert not model.training
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     for tensor in model.state_dict().values():
@@ -38,8 +38,8 @@ def test_stored_network_is_the_trained_one_rounded_to_half_precision(record, she
             assert torch.equal(tensor, tensor.half().float())
     test = data.load("glyphs", train=False, n=20)
     assert measure.accuracy(model, test.batches(20)) == pytest.approx(record["test_accuracy"], abs=1e-5)
-    assert record == pretrained.pretrained_record(NAME)
-    assert pretrained.available() == (NAME,)
+    assert record == shipped.pretrained_record(NAME)
+    assert shipped.available() == (NAME,)
     assert (shelf / f"{NAME}.safetensors").stat().st_size < 600_000
 
 
@@ -57,7 +57,7 @@ def test_a_finished_training_called_again_gives_the_same_weights(record):
 def test_command_trains_what_is_named_and_refuses_the_rest(shelf, capsys):
     baselines.main([NAME])
     assert capsys.readouterr().out.startswith(f"{NAME}: ")
-    assert pretrained.available() == (NAME,)
+    assert shipped.available() == (NAME,)
     with pytest.raises(SystemExit, match="2"):
         baselines.main(["resnet21"])
 
@@ -68,21 +68,21 @@ def test_damaged_weights_are_refused(record, shelf):
     content[-1] ^= 1
     path.write_bytes(bytes(content))
     with pytest.raises(ValueError, match=r"resnet20_glyphs.*damaged"):
-        pretrained.pretrained(NAME)
+        shipped.pretrained(NAME)
 
 
 def test_unknown_and_missing_names(shelf):
     with pytest.raises(ValueError, match=r"name: 'resnet21'.*resnet20_cifar10"):
-        pretrained.pretrained("resnet21")
+        shipped.pretrained("resnet21")
     with pytest.raises(ValueError, match="not shipped"):
-        pretrained.pretrained(NAME)
+        shipped.pretrained(NAME)
     with pytest.raises(ValueError, match=r"name: 'resnet21'"):
         baselines.train("resnet21", device=torch.device("cpu"))
 
 
 def test_what_is_shipped_is_described_truly():
-    for name in pretrained.available():
-        shipped = json.loads((pretrained.WEIGHTS / f"{name}.json").read_text())
-        assert shipped["name"] == name
-        assert not shipped["dirty"], f"{name} was trained by code that was not committed"
-        pretrained.pretrained(name)
+    for name in shipped.available():
+        record = json.loads((shipped.WEIGHTS / f"{name}.json").read_text())
+        assert record["name"] == name
+        assert not record["dirty"], f"{name} was trained by code that was not committed"
+        shipped.pretrained(name)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from compactvision import data, measure, records, training
-from compactvision.models import pretrained
+from compactvision.models import shipped
 from compactvision.records.places import cache_folder
 from compactvision.records.record import write_text
 
@@ -73,10 +73,10 @@ def train(name: str, *, device: torch.device, progress: bool = True) -> dict:
     recipe = RECIPES[name]
     commit, dirty = records.commit()
     sets = {part: _load(recipe, part) for part in ("train", "test")}
-    model = pretrained.BUILDERS[name](generator=torch.Generator().manual_seed(recipe.seed)).to(device)
+    model = shipped.BUILDERS[name](generator=torch.Generator().manual_seed(recipe.seed)).to(device)
     history = _fit(name, recipe, model, sets, device, progress)
 
-    state = pretrained.rounded(model.state_dict())
+    state = shipped.rounded(model.state_dict())
     model.load_state_dict(state)
     accuracies = {part: measure.accuracy(model.float(), sets[part].batches(500, device=device)) for part in sets}
     record = {
@@ -142,7 +142,7 @@ def _fit(
 def _store(name: str, state: dict[str, torch.Tensor], record: dict, folder: Path | None = None) -> dict:
     from safetensors.torch import save
 
-    folder = folder or pretrained.WEIGHTS
+    folder = folder or shipped.WEIGHTS
     folder.mkdir(parents=True, exist_ok=True)
     content = save(state)
     record = {**record, "sha256": hashlib.sha256(content).hexdigest()}

@@ -5,6 +5,7 @@ from compactvision.models.googlenet_cifar import GoogLeNet, googlenet
 from compactvision.models.layers import ChannelMap, initialise_, option_a_shortcut
 from compactvision.models.preresnet_cifar import PreResNet, preresnet110, preresnet164
 from compactvision.models.resnet import BasicBlock, ResNet, resnet20, resnet32, resnet44, resnet56, resnet110
+from compactvision.models.shipped import available, pretrained, pretrained_record
 from compactvision.models.small import SmallCNN, small_cnn
 from compactvision.models.torchvision_models import imagenet
 from compactvision.models.vgg import VGG, vgg11_bn, vgg13_bn, vgg16_bn, vgg19_bn
@@ -18,6 +19,7 @@ __all__ = [
     "PreResNet",
     "ResNet",
     "SmallCNN",
+    "available",
     "densenet40",
     "googlenet",
     "imagenet",
@@ -25,6 +27,8 @@ __all__ = [
     "option_a_shortcut",
     "preresnet110",
     "preresnet164",
+    "pretrained",
+    "pretrained_record",
     "resnet20",
     "resnet32",
     "resnet44",
