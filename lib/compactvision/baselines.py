@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from compactvision import data, measure, records, training
+from compactvision import data, measure, models, records, training
 from compactvision.models import shipped
 from compactvision.records.places import cache_folder
 from compactvision.records.record import write_text
@@ -21,7 +21,10 @@ from compactvision.records.record import write_text
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one network is trained: SGD with Nesterov momentum under a one-cycle schedule."""
+    """How one network is trained: SGD with Nesterov momentum under a one-cycle schedule.
+
+    With ``grown_from``, training starts from that shipped network, made deeper by :func:`models.deepened`.
+    """
 
     dataset: str
     epochs: int
@@ -34,13 +37,14 @@ class Recipe:
     weight_decay: float = 5e-4
     precision: str = "fp32"
     seed: int = 0
+    grown_from: str = ""
 
 
 GENERATED_TEST_IMAGES = 2_000
 RECIPES = {
     "resnet20_glyphs": Recipe("glyphs", 6, (("n", 10_000),), crop=2, flip=False, peak_rate=0.2),
     "resnet20_cifar10": Recipe("cifar10", 10),
-    "resnet56_cifar10": Recipe("cifar10", 5),
+    "resnet56_cifar10": Recipe("cifar10", 3, peak_rate=0.2, grown_from="resnet20_cifar10"),
 }
 
 
@@ -73,7 +77,7 @@ def train(name: str, *, device: torch.device, progress: bool = True) -> dict:
     recipe = RECIPES[name]
     commit, dirty = records.commit()
     sets = {part: _load(recipe, part) for part in ("train", "test")}
-    model = shipped.BUILDERS[name](generator=torch.Generator().manual_seed(recipe.seed)).to(device)
+    model = _initial(name, recipe).to(device)
     history = _fit(name, recipe, model, sets, device, progress)
 
     state = shipped.rounded(model.state_dict())
@@ -94,6 +98,14 @@ def train(name: str, *, device: torch.device, progress: bool = True) -> dict:
         "finished": time.strftime("%Y-%m-%d"),
     }
     return _store(name, state, record)
+
+
+def _initial(name: str, recipe: Recipe) -> nn.Module:
+    generator = torch.Generator().manual_seed(recipe.seed)
+    model = shipped.BUILDERS[name](generator=generator)
+    if not recipe.grown_from:
+        return model
+    return models.deepened(shipped.pretrained(recipe.grown_from), len(model.layer1), generator=generator).train()
 
 
 def _load(recipe: Recipe, part: str) -> data.ImageSet:

@@ -4,7 +4,7 @@ from compactvision.models.densenet_cifar import DenseNet, densenet40
 from compactvision.models.googlenet_cifar import GoogLeNet, googlenet
 from compactvision.models.layers import ChannelMap, initialise_, option_a_shortcut
 from compactvision.models.preresnet_cifar import PreResNet, preresnet110, preresnet164
-from compactvision.models.resnet import BasicBlock, ResNet, resnet20, resnet32, resnet44, resnet56, resnet110
+from compactvision.models.resnet import BasicBlock, ResNet, deepened, resnet20, resnet32, resnet44, resnet56, resnet110
 from compactvision.models.shipped import available, pretrained, pretrained_record
 from compactvision.models.small import SmallCNN, small_cnn
 from compactvision.models.torchvision_models import imagenet
@@ -20,6 +20,7 @@ __all__ = [
     "ResNet",
     "SmallCNN",
     "available",
+    "deepened",
     "densenet40",
     "googlenet",
     "imagenet",
