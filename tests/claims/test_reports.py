@@ -119,11 +119,23 @@ def test_pages_for_the_book(tiny):
 
 def test_pages_are_written_only_when_they_change(tiny):
     paths = claims.write_pages(tiny / "generated")
-    assert [path.name for path in paths] == ["scorecard.md", "status.md"]
+    assert [path.name for path in paths] == ["scorecard.md", "status.md", "running_picture.md"]
     assert paths[1].read_text() == claims.status_page()
     before = paths[0].stat().st_mtime_ns
     claims.write_pages(tiny / "generated")
     assert paths[0].stat().st_mtime_ns == before
+
+
+def test_the_running_picture_shows_every_point_once(tiny, make_record):
+    assert claims.picture_page().startswith("No full record holds a point")
+    values = {"picture.whole.macs": 1, "picture.whole.time": 1, "picture.whole.accuracy": 0.9}
+    values |= {"picture.half_cut.macs": 0.5, "picture.half_cut.time": 0.7, "picture.half_cut.accuracy": 0.85}
+    records.save(make_record([values, values | {"picture.half_cut.accuracy": 0.87}], profile="full"))
+    page = claims.picture_page()
+    assert "| half cut | A <tiny> chapter | 50 % | 70 % | 86.0 ± 1.4 % |" in page
+    assert page.count("<svg") == 1
+    assert "half cut 50% of the MACs, 86.0%" in page
+    assert page == claims.picture_page()
 
 
 def test_a_chapter_without_claims_says_so(book):

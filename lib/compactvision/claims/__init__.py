@@ -4,6 +4,7 @@ One file a chapter, ``claims/<slug>.toml``; its form is described in :mod:`compa
 """
 
 from compactvision.claims.pages import scorecard_page, status_page, write_pages
+from compactvision.claims.picture import picture_page
 from compactvision.claims.report import Scorecard, scorecard, table, tables
 from compactvision.claims.rules import Verdict, decide, judge, verdicts
 from compactvision.claims.schema import Chapter, Claim, Rule, load, slugs
@@ -17,6 +18,7 @@ __all__ = [
     "decide",
     "judge",
     "load",
+    "picture_page",
     "scorecard",
     "scorecard_page",
     "slugs",

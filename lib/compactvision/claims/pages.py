@@ -1,4 +1,4 @@
-"""What two pages of the book include, in MyST Markdown: the scorecard and the status of the records."""
+"""What pages of the book include, in MyST Markdown: the scorecard, the status of the records, the running picture."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean
 
 from compactvision import records
+from compactvision.claims.picture import picture_page
 from compactvision.claims.report import CAPTIONS, GROUPS, OLDER, group_table, scorecard
 from compactvision.claims.rules import is_older
 from compactvision.claims.schema import Chapter, load, slugs
@@ -79,9 +80,11 @@ def _status_row(profile: str, record: Record | None, chapter: Chapter) -> list[s
 
 
 def write_pages(folder: Path) -> list[Path]:
-    """Write ``scorecard.md`` and ``status.md`` into a folder; files that would stay the same are not touched."""
+    """Write the three pages into a folder; files that would stay the same are not touched."""
     paths = []
-    for name, text in (("scorecard.md", scorecard_page()), ("status.md", status_page())):
+    pages = {"scorecard.md": scorecard_page, "status.md": status_page, "running_picture.md": picture_page}
+    for name, page in pages.items():
+        text = page()
         path = folder / name
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             write_text(path, text)

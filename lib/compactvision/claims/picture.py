@@ -1,0 +1,120 @@
+"""The running picture: one network cut by every method, accuracy against what is left to compute.
+
+A chapter's full run adds a point by three values, ``picture.<point>.macs`` and ``.time`` (what is left of the dense
+network's, in (0, 1]) and ``.accuracy``; the point ``whole`` is the dense network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from compactvision import records
+from compactvision.claims.schema import load, slugs
+from compactvision.plots.display import markdown_table
+
+PREFIX, WHOLE = "picture.", "whole"
+AXES = {"macs": "MACs left, %", "time": "time left, %"}
+EMPTY = "No full record holds a point of the running picture yet."
+
+
+@dataclass(frozen=True)
+class Point:
+    """Mean and standard deviation over the seeds of one network, as fractions."""
+
+    title: str
+    name: str
+    macs: float
+    time: float
+    accuracy: float
+    sd: float
+    device: str
+
+
+def points() -> list[Point]:
+    """Return the points of all full records, in the order of the chapters; the dense network once."""
+    found: list[Point] = []
+    for slug in slugs():
+        record = records.load(slug, "full")
+        for point in _names(record.names if record else ()):
+            if point == WHOLE and any(known.name == WHOLE for known in found):
+                continue
+            name = PREFIX + point
+            found.append(
+                Point(
+                    title=load(slug).title,
+                    name=point,
+                    macs=record.mean(f"{name}.macs"),
+                    time=record.mean(f"{name}.time"),
+                    accuracy=record.mean(f"{name}.accuracy"),
+                    sd=record.sd(f"{name}.accuracy"),
+                    device=f"{record.device.kind}: {record.device.name}",
+                )
+            )
+    return found
+
+
+def picture_page() -> str:
+    """Return the picture and its table in MyST Markdown."""
+    found = points()
+    if not found:
+        return EMPTY + "\n"
+    rows = [
+        [
+            point.name.replace("_", " "),
+            point.title.partition(":")[0],
+            f"{100 * point.macs:.0f} %",
+            f"{100 * point.time:.0f} %",
+            f"{100 * point.accuracy:.1f} ± {100 * point.sd:.1f} %",
+            point.device,
+        ]
+        for point in found
+    ]
+    columns = ("Network", "Chapter", "MACs left", "Time left", "Accuracy", "Timed on")
+    return f"```{{raw}} html\n{_drawn(found)}\n```\n\n{markdown_table(rows, columns)}\n"
+
+
+def _names(names: tuple[str, ...]) -> list[str]:
+    inner = [name.removeprefix(PREFIX).rpartition(".")[0] for name in names if name.startswith(PREFIX)]
+    return list(dict.fromkeys(inner))
+
+
+def _drawn(found: list[Point]) -> str:
+    import matplotlib.pyplot as plt
+
+    from compactvision import plots
+    from compactvision.plots.svg import to_svg
+
+    with plt.rc_context():
+        plots.use()
+        fig, axes = plots.figure(
+            "What does a smaller network cost in accuracy?", columns=2, width=6.4, height=3.2, sharey=True
+        )
+        titles = list(dict.fromkeys(point.title for point in found if point.name != WHOLE))
+        for axis, (share, label) in zip(axes, AXES.items(), strict=True):
+            for point in found:
+                whole = point.name == WHOLE
+                number = 0 if whole else titles.index(point.title)
+                axis.errorbar(
+                    100 * getattr(point, share),
+                    100 * point.accuracy,
+                    yerr=100 * point.sd,
+                    fmt="*" if whole else plots.MARKERS[number],
+                    markersize=11 if whole else 7,
+                    color=plots.INK if whole else plots.PALETTE[number],
+                    capsize=3,
+                )
+                axis.annotate(
+                    point.name.replace("_", " "),
+                    (100 * getattr(point, share), 100 * point.accuracy),
+                    xytext=(0, -16),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=9,
+                )
+            axis.set(xlabel=label, xlim=(0, 112))
+        axes[0].set_ylabel("accuracy, %")
+        axes[0].margins(y=0.3)
+        said = "; ".join(f"{p.name.replace('_', ' ')} {p.macs:.0%} of the MACs, {p.accuracy:.1%}" for p in found)
+        text = to_svg(fig, f"Accuracy on CIFAR-10 against the MACs and the time that are left. {said}.")
+        plt.close(fig)
+    return text
