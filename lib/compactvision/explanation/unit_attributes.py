@@ -118,12 +118,14 @@ def concept_iou(activation: Tensor, masks: Tensor, top: float = 0.005, batch_siz
     threshold = values.topk(above + 1, dim=1).values[:, -1] if above < values.shape[1] else values.amin(1)  # (U,)
     both = torch.zeros(activation.shape[1], masks.shape[1], dtype=torch.float64, device=activation.device)
     responses = torch.zeros_like(both[:, :1])
+    pixels = torch.zeros_like(both[0])  # (K,), of each concept
     for part, mask in zip(activation.split(batch_size), masks.split(batch_size), strict=True):
         maps = F.interpolate(part, size=mask.shape[-2:], mode="bilinear")  # (B, U, H', W')
         on = (maps > threshold[:, None, None]).transpose(0, 1).flatten(1).float()  # (U, B * H' * W')
         both += on @ mask.transpose(0, 1).flatten(1).float().T  # whole numbers below 2 ** 24: exact in float32
         responses += on.sum(1, keepdim=True)
-    union = responses + masks.sum((0, 2, 3)).double() - both
+        pixels += mask.sum((0, 2, 3))  # in parts: a sum of all at once would copy them as int64
+    union = responses + pixels - both
     return torch.where(union > 0, both / union, 0.0)
 
 
