@@ -44,7 +44,7 @@ GENERATED_TEST_IMAGES = 2_000
 RECIPES = {
     "resnet20_glyphs": Recipe("glyphs", 6, (("n", 10_000),), crop=2, flip=False, peak_rate=0.2),
     "resnet20_cifar10": Recipe("cifar10", 10),
-    "resnet56_cifar10": Recipe("cifar10", 3, peak_rate=0.2, grown_from="resnet20_cifar10"),
+    "resnet56_cifar10": Recipe("cifar10", 2, peak_rate=0.1, grown_from="resnet20_cifar10"),
 }
 
 
