@@ -78,7 +78,7 @@ def sensitivity_residual(drops: Tensor, mass: Tensor) -> Tensor:
 
 
 def conservation_residual(score: Tensor, mass: Tensor) -> Tensor:
-    """Return ``|S - sum of w_k A_k|`` over ``|S|``, Eq. (9): (B,) and (B, K) give (B,); without meaning where S is near 0."""
+    """Return ``|S - sum of w_k A_k|`` over ``|S|``, Eq. (9): (B,) and (B, K) give (B,); undefined at S = 0."""
     return (score - mass.sum(1)).abs() / score.abs()
 
 
