@@ -7,6 +7,7 @@ network's, in (0, 1]) and ``.accuracy``; the point ``whole`` is the dense networ
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from compactvision import records
 from compactvision.claims.schema import load, slugs
@@ -70,7 +71,7 @@ def picture_page() -> str:
         for point in found
     ]
     columns = ("Network", "Chapter", "MACs left", "Time left", "Accuracy", "Timed on")
-    return f"```{{raw}} html\n{_drawn(found)}\n```\n\n{markdown_table(rows, columns)}\n"
+    return f"```{{raw}} html\n{_drawn(tuple(found))}\n```\n\n{markdown_table(rows, columns)}\n"
 
 
 def _names(names: tuple[str, ...]) -> list[str]:
@@ -78,7 +79,8 @@ def _names(names: tuple[str, ...]) -> list[str]:
     return list(dict.fromkeys(inner))
 
 
-def _drawn(found: list[Point]) -> str:
+@cache  # ids in a drawing count up, and the page must not change between two calls
+def _drawn(found: tuple[Point, ...]) -> str:
     import matplotlib.pyplot as plt
 
     from compactvision import plots
