@@ -133,7 +133,11 @@ def test_the_scorecard_in_its_forms(capsys, tmp_path):
     assert cli.main(["scorecard", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["tiny"]["counts"]["paper"]["not run"] == 2
     assert cli.main(["scorecard", "--pages", str(tmp_path / "pages")]) == 0
-    assert sorted(path.name for path in (tmp_path / "pages").iterdir()) == ["running_picture.md", "scorecard.md", "status.md"]
+    assert sorted(path.name for path in (tmp_path / "pages").iterdir()) == [
+        "running_picture.md",
+        "scorecard.md",
+        "status.md",
+    ]
 
 
 def test_data_and_versions(capsys):
