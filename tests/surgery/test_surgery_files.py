@@ -31,15 +31,16 @@ def pruned(network, graph, random_scores):
 
 
 @pytest.mark.parametrize(("name", "residual", "builder", "arguments"), CASES)
-def test_a_loaded_network_gives_bitwise_the_same(name, residual, builder, arguments, pruned, tmp_path):
+def test_a_loaded_network_is_bitwise_the_same(name, residual, builder, arguments, pruned, tmp_path):
     small, x = pruned(name, residual), torch.randn(2, 3, 32, 32)
     path = tmp_path / "small.safetensors"
     surgery.save(small, path, builder=builder, arguments=arguments)
     again = surgery.load(path)
     assert not again.training
-    with torch.no_grad():
-        assert torch.equal(again(x), small(x))
     assert again.state_dict().keys() == small.state_dict().keys()
+    assert all(torch.equal(value, small.state_dict()[key]) for key, value in again.state_dict().items())
+    with torch.no_grad():  # where a tensor begins in memory may change the order of a sum
+        torch.testing.assert_close(again(x), small(x), rtol=1e-6, atol=1e-6)
     assert str(again) == str(small)  # all attributes that modules print
 
 
