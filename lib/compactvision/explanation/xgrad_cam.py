@@ -73,12 +73,12 @@ def masses(activation: Tensor, weights: Tensor) -> Tensor:
 
 
 def sensitivity_residual(drops: Tensor, mass: Tensor) -> Tensor:
-    """Return the sum of |D_k - w_k A_k| over the sum of |D_k|, Eq. (8): (B, K) twice give (B,); 0 is perfect."""
+    """Return the sum of ``|D_k - w_k A_k|`` over that of ``|D_k|``, Eq. (8): (B, K) twice give (B,); 0 is perfect."""
     return (drops - mass).abs().sum(1) / drops.abs().sum(1)
 
 
 def conservation_residual(score: Tensor, mass: Tensor) -> Tensor:
-    """Return |S - sum of w_k A_k| over |S|, Eq. (9): (B,) and (B, K) give (B,); without meaning where S is near 0."""
+    """Return ``|S - sum of w_k A_k| / |S|``, Eq. (9): (B,) and (B, K) give (B,); without meaning where S is near 0."""
     return (score - mass.sum(1)).abs() / score.abs()
 
 
