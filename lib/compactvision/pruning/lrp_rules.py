@@ -1,0 +1,122 @@
+"""Rules of layer-wise relevance propagation: how a layer hands the relevance of its outputs to its inputs.
+
+A rule is a callable ``rule(apply, inputs, weight, bias, relevance)``: the layer without its bias, as a function of
+inputs and weight that is linear in both, and the relevance of its outputs give the relevance of its inputs. Equation
+numbers are those of the chapter. Every rule is computed as ``a * d/da [sum of z(a) * stopped(R / z)]``: one forward and
+one backward pass through a layer with changed weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Apply = Callable[[Tensor, Tensor], Tensor]
+"""The layer without its bias: (inputs, weight) -> outputs, linear in both."""
+Rule = Callable[[Apply, Tensor, Tensor, "Tensor | None", Tensor], Tensor]
+"""(apply, inputs, weight, bias, relevance of the outputs) -> relevance of the inputs."""
+
+
+def z_plus(apply: Apply, a: Tensor, weight: Tensor, bias: Tensor | None, relevance: Tensor) -> Tensor:
+    """Share relevance out among the contributions that are positive, Eq. (1); the bias gets none.
+
+    A contribution is positive where input and weight have the same sign. A unit without any has nobody to give its
+    relevance to: it is lost there (a sink).
+    """
+    return _by_parts(apply, a, weight.clamp(min=0), weight.clamp(max=0), relevance)
+
+
+def alpha_beta(alpha: float) -> Rule:
+    """Return the rule that gives ``alpha`` times the relevance to positive and ``1 - alpha`` to negative contributions.
+
+    ``alpha = 1`` is :func:`z_plus`. Relevance is conserved only where a unit has contributions of both signs.
+
+    Raises
+    ------
+    ValueError
+        If ``alpha`` is below 1.
+    """
+    if not alpha >= 1:
+        raise ValueError(f"alpha must be at least 1, got {alpha}")
+
+    def rule(apply: Apply, a: Tensor, weight: Tensor, bias: Tensor | None, relevance: Tensor) -> Tensor:
+        above, below = weight.clamp(min=0), weight.clamp(max=0)
+        positive = _by_parts(apply, a, above, below, relevance)
+        return alpha * positive - (alpha - 1) * _by_parts(apply, a, below, above, relevance)
+
+    return rule
+
+
+def epsilon(eps: float = 1e-6) -> Rule:
+    """Return the rule that shares out among all contributions, Eq. (2); ``eps`` and the bias take their part.
+
+    Raises
+    ------
+    ValueError
+        If ``eps`` is negative.
+    """
+    if not eps >= 0:
+        raise ValueError(f"eps must not be negative, got {eps}")
+
+    def rule(apply: Apply, a: Tensor, weight: Tensor, bias: Tensor | None, relevance: Tensor) -> Tensor:
+        with torch.enable_grad():
+            a = a.detach().requires_grad_()
+            z = apply(a, weight)
+        total = z.detach() if bias is None else z.detach() + _along_channels(bias, z)
+        total = torch.where(total < 0, total - eps, total + eps)
+        return a.detach() * torch.autograd.grad(z, a, quotient(relevance, total))[0]
+
+    return rule
+
+
+def box(low: Tensor | float, high: Tensor | float) -> Rule:
+    """Return the rule for a first layer that reads pixels between two bounds (z^B), Eq. (3).
+
+    Parameters
+    ----------
+    low, high : Tensor or float
+        Smallest and largest value of a pixel *as the network reads it*, so after normalisation: numbers, or one entry a
+        channel (C,).
+
+    Raises
+    ------
+    ValueError
+        If ``low`` is not below ``high``; when the rule is used: if an input is outside.
+    """
+    low, high = torch.as_tensor(low), torch.as_tensor(high)
+    if not (low < high).all():
+        raise ValueError(f"low must be below high, got {low.tolist()} and {high.tolist()}")
+
+    def rule(apply: Apply, a: Tensor, weight: Tensor, bias: Tensor | None, relevance: Tensor) -> Tensor:
+        bounds = [_along_channels(bound.to(a), a).expand_as(a) for bound in (low, high)]
+        if (a < bounds[0]).any() or (a > bounds[1]).any():
+            raise ValueError(f"low, high: inputs from {a.min():.4g} to {a.max():.4g} are not inside")
+        with torch.enable_grad():
+            terms = [tensor.detach().clone().requires_grad_() for tensor in (a, *bounds)]
+            z = apply(terms[0], weight)
+            z = z - apply(terms[1], weight.clamp(min=0)) - apply(terms[2], weight.clamp(max=0))
+        gradients = torch.autograd.grad(z, terms, quotient(relevance, z.detach()))
+        return sum(term.detach() * gradient for term, gradient in zip(terms, gradients, strict=True))
+
+    return rule
+
+
+def _by_parts(apply: Apply, a: Tensor, same: Tensor, other: Tensor, relevance: Tensor) -> Tensor:
+    """Share out among ``a^+ same`` and ``a^- other``; the second is left out where no input is negative."""
+    with torch.enable_grad():
+        a = a.detach().requires_grad_()
+        signed = bool((a < 0).any())
+        z = apply(a.clamp(min=0), same) + apply(a.clamp(max=0), other) if signed else apply(a, same)
+    return a.detach() * torch.autograd.grad(z, a, quotient(relevance, z.detach()))[0]
+
+
+def quotient(relevance: Tensor, z: Tensor) -> Tensor:
+    """Divide, with zero where there is nothing to divide by: relevance that arrives there is lost."""
+    nothing = z.abs() < torch.finfo(z.dtype).tiny ** 0.5
+    return torch.where(nothing, 0, relevance / torch.where(nothing, 1, z))
+
+
+def _along_channels(values: Tensor, like: Tensor) -> Tensor:
+    return values.view(-1, *[1] * (like.ndim - 2)) if values.ndim == 1 else values
