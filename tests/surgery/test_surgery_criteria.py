@@ -58,7 +58,11 @@ def test_depthwise_convolutions_have_no_score_of_their_own():
     assert set(criteria.l1(model)) == {"0", "2"}
 
 
-def test_taylor_is_the_slow_sum_over_images(shaken):
+@pytest.mark.parametrize(
+    ("criterion", "product"),
+    [(criteria.taylor, lambda held: held * held.grad), (criteria.gradient, lambda held: held.grad)],
+)
+def test_taylor_and_gradient_are_slow_sums_over_images(criterion, product, shaken):
     """One image at a time, the gradient of its own loss with respect to the map behind the BatchNorm."""
     model = shaken(models.small_cnn(3, widths=(4, 5)))
     inputs, targets = torch.randn(6, 3, 8, 8), torch.tensor([0, 1, 2, 0, 1, 2])
@@ -71,9 +75,9 @@ def test_taylor_is_the_slow_sum_over_images(shaken):
                 x.retain_grad()
                 expected[f"features.{index}"] = (expected[f"features.{index}"], x)
         F.cross_entropy(model.classifier(model.avgpool(x).flatten(1)), target[None]).backward()
-        expected = {name: total + (held * held.grad)[0].sum((1, 2)) for name, (total, held) in expected.items()}
+        expected = {name: total + product(held)[0].sum((1, 2)) for name, (total, held) in expected.items()}
     batches = [(inputs[:4], targets[:4]), (inputs[4:], targets[4:])]
-    scores = criteria.taylor(batches)(model)
+    scores = criterion(batches)(model)
     assert set(scores) == set(expected)
     for name, total in expected.items():
         torch.testing.assert_close(scores[name], (total / 6).abs().detach())

@@ -82,6 +82,30 @@ def taylor(
     ValueError
         When the criterion is called: if there is no batch, or a layer is used twice in a forward pass.
     """
+    return _from_gradients(batches, loss, lambda output, gradient: output * gradient)
+
+
+def gradient(
+    batches: Iterable[tuple[Tensor, Tensor]], *, loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
+) -> Criterion:
+    """Return a criterion that asks how steeply the loss depends on a feature map (Sun et al. 2017).
+
+    The score of a channel is the absolute value of the gradient, averaged over images and summed over positions, read
+    where :func:`taylor` reads it. In front of a ReLU it counts positions at which the ReLU is closed as zero.
+    Arguments and errors are those of :func:`taylor`.
+    """
+    return _from_gradients(batches, loss, lambda output, gradient: gradient)
+
+
+def reverse(criterion: Criterion) -> Criterion:
+    """Return the criterion with all signs turned: what it would keep is removed first, a control."""
+    return lambda model: {name: -scores for name, scores in criterion(model).items()}
+
+
+def _from_gradients(
+    batches: Iterable[tuple[Tensor, Tensor]], loss: Callable, product: Callable[[Tensor, Tensor], Tensor]
+) -> Criterion:
+    """Return a criterion: a product of activation and gradient, averaged over images, its absolute value."""
 
     def criterion(model: nn.Module) -> dict[str, Tensor]:
         layers = dict(_norms(model)) or dict(_weighted(model))
@@ -89,8 +113,10 @@ def taylor(
         images = 0
         with evaluating(model):
             for inputs, targets in batches:
-                for name, product in _activation_times_gradient(model, layers, inputs, targets, loss).items():
-                    sums[name] = sums.get(name, 0) + product * inputs.shape[0]  # the loss is a mean over the batch
+                outputs, gradients = _gradients(model, layers, inputs, targets, loss)
+                for name, output in outputs.items():
+                    part = product(output, gradients[name]).transpose(0, 1).flatten(1).sum(1)  # (C,)
+                    sums[name] = sums.get(name, 0) + part * inputs.shape[0]  # the loss is a mean over the batch
                 images += inputs.shape[0]
         if not images:
             raise ValueError("batches must hold at least one batch, got none")
@@ -99,15 +125,10 @@ def taylor(
     return criterion
 
 
-def reverse(criterion: Criterion) -> Criterion:
-    """Return the criterion with all signs turned: what it would keep is removed first, a control."""
-    return lambda model: {name: -scores for name, scores in criterion(model).items()}
-
-
-def _activation_times_gradient(
+def _gradients(
     model: nn.Module, layers: dict[str, nn.Module], inputs: Tensor, targets: Tensor, loss: Callable
-) -> dict[str, Tensor]:
-    """Return the sum over images and positions of activation times gradient of one batch's mean loss, (C,) each."""
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return each layer's output, (B, C) or (B, C, H, W), and the gradient of one batch's mean loss for it."""
     outputs: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable:
@@ -127,11 +148,11 @@ def _activation_times_gradient(
     finally:
         for handle in handles:
             handle.remove()
-    scores = {}
-    for (name, output), gradient in zip(outputs.items(), gradients, strict=True):
-        product = torch.zeros_like(output) if gradient is None else output.detach() * gradient  # (B, C) or (B, C, H, W)
-        scores[name] = product.transpose(0, 1).flatten(1).sum(1)  # (C,)
-    return scores
+    found = {
+        name: torch.zeros_like(output) if gradient is None else gradient
+        for (name, output), gradient in zip(outputs.items(), gradients, strict=True)
+    }
+    return {name: output.detach() for name, output in outputs.items()}, found
 
 
 def _weighted(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
