@@ -5,6 +5,7 @@ from .evaluate import evaluate
 from .fit import fit
 from .history import History
 from .losses import NonFiniteLoss
+from .plane import plane_network
 from .precision import fast_precision
 from .schedules import Schedule
 from .state import Callback, State
@@ -18,5 +19,6 @@ __all__ = [
     "evaluate",
     "fast_precision",
     "fit",
+    "plane_network",
     "schedules",
 ]
