@@ -25,7 +25,7 @@ def z_plus(apply: Apply, a: Tensor, weight: Tensor, bias: Tensor | None, relevan
     A contribution is positive where input and weight have the same sign. A unit without any has nobody to give its
     relevance to: it is lost there (a sink).
     """
-    return _by_parts(apply, a, weight.clamp(min=0), weight.clamp(max=0), relevance)
+    return by_parts(apply, a, weight.clamp(min=0), weight.clamp(max=0), relevance)
 
 
 def alpha_beta(alpha: float) -> Rule:
@@ -43,8 +43,8 @@ def alpha_beta(alpha: float) -> Rule:
 
     def rule(apply: Apply, a: Tensor, weight: Tensor, bias: Tensor | None, relevance: Tensor) -> Tensor:
         above, below = weight.clamp(min=0), weight.clamp(max=0)
-        positive = _by_parts(apply, a, above, below, relevance)
-        return alpha * positive - (alpha - 1) * _by_parts(apply, a, below, above, relevance)
+        positive = by_parts(apply, a, above, below, relevance)
+        return alpha * positive - (alpha - 1) * by_parts(apply, a, below, above, relevance)
 
     return rule
 
@@ -103,7 +103,7 @@ def box(low: Tensor | float, high: Tensor | float) -> Rule:
     return rule
 
 
-def _by_parts(apply: Apply, a: Tensor, same: Tensor, other: Tensor, relevance: Tensor) -> Tensor:
+def by_parts(apply: Apply, a: Tensor, same: Tensor, other: Tensor, relevance: Tensor) -> Tensor:
     """Share out among ``a^+ same`` and ``a^- other``; the second is left out where no input is negative."""
     with torch.enable_grad():
         a = a.detach().requires_grad_()
