@@ -51,10 +51,8 @@ def main(repeats: int = 3) -> None:
             start = time.perf_counter()
             run().cpu()
             seconds[name].append(time.perf_counter() - start)
-    threads = f"{torch.get_num_threads()} threads"
-    print(
-        f"{IMAGES} images of {PIXELS} x {PIXELS}, VGG-16, {device.type}, {threads}, {repeats} repeats; apart by {apart:.1e}"
-    )
+    where = f"{device.type}, {torch.get_num_threads()} threads"
+    print(f"{IMAGES} images of {PIXELS} x {PIXELS}, VGG-16, {where}, {repeats} repeats; apart by {apart:.1e}")
     for name, values in seconds.items():
         print(f"  {name:14s} median {statistics.median(values):6.2f} s   ({min(values):.2f} to {max(values):.2f})")
     ratios = [x / y for x, y in zip(*seconds.values(), strict=True)]
