@@ -33,3 +33,9 @@ def test_arms_turn_by_four_radians():
 def test_refuses(name, n, message):
     with pytest.raises(ValueError, match=message):
         points(name, n, seed=0)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_refuses_a_seed_out_of_range(seed):
+    with pytest.raises(ValueError, match="seed must be in"):
+        points("moons", 4, seed=seed)

@@ -364,6 +364,39 @@ def test_refuses(model, options, message):
         lrp.relevance(model, torch.rand(3, 3), TARGETS, **options)
 
 
+class Constant(nn.Module):
+    """Looks at no input."""
+
+    def forward(self, x):
+        return torch.ones(len(x), 3)
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "message"),
+    [
+        (nn.Linear(3, 3), [1.0], "inputs must be a batch of floating-point numbers, got list"),
+        (
+            nn.Linear(3, 3),
+            torch.ones(3, 3, dtype=torch.long),
+            "inputs must be a batch of floating-point numbers, got torch.int64",
+        ),
+        (nn.Linear(3, 3), torch.ones(0, 3), "inputs must be a batch"),
+        (nn.Linear(3, 3), torch.full((3, 3), torch.nan), "inputs must be finite, got nan"),
+        (Constant(), torch.ones(3, 3), "its outputs do not depend on its inputs"),
+    ],
+)
+def test_refuses_inputs(model, inputs, message):
+    with pytest.raises(ValueError, match=message):
+        lrp.relevance(model, inputs, TARGETS)
+
+
+def test_works_in_inference_mode():
+    model, x = mlp().eval(), images(3, 4)
+    expected = lrp.lrp([(x, TARGETS)])(model)
+    with torch.inference_mode():
+        torch.testing.assert_close(lrp.lrp([(x.clone(), TARGETS)])(model), expected)
+
+
 def test_refuses_no_batch():
     with pytest.raises(ValueError, match="batches must hold at least one batch"):
         lrp.lrp([])(mlp())

@@ -32,12 +32,14 @@ def points(name: str, n: int, *, seed: int) -> tuple[Tensor, Tensor]:
     Raises
     ------
     ValueError
-        If the name is unknown or ``n`` is not a positive multiple of the number of classes.
+        If the name is unknown, ``n`` is not a positive multiple of the number of classes, or ``seed`` is out of range.
     """
     if name not in CLASSES:
         raise ValueError(f"name must be one of {', '.join(CLASSES)}, got {name!r}")
     if n < 1 or n % CLASSES[name]:
         raise ValueError(f"n must be a positive multiple of {CLASSES[name]} for {name!r}, got {n}")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be in [0, 2**32), got {seed}")
     if name == "spiral":
         xy, classes = _spiral(n, np.random.default_rng(seed))
     else:

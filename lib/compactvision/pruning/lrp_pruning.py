@@ -73,7 +73,7 @@ def relevance(
     model : nn.Module
         Run once in evaluation mode and left as it was; its outputs are scores (B, K).
     inputs : Tensor
-        A batch (B, ...).
+        A batch (B, ...), floating point.
     targets : Tensor
         Classes (B,), int64.
     seed : {"one-hot", "logit"}, default "one-hot"
@@ -87,8 +87,8 @@ def relevance(
     Raises
     ------
     ValueError
-        If ``seed`` or a layer in ``rules`` is unknown, targets do not fit, or the model does something that no rule is
-        known for (named).
+        If ``seed`` or a layer in ``rules`` is unknown, inputs are not finite numbers, targets do not fit, outputs do
+        not depend on the inputs, or the model does something that no rule is known for (named).
     """
     if seed not in SEEDS:
         raise ValueError(f"seed must be one of {', '.join(SEEDS)}, got {seed!r}")
@@ -97,14 +97,15 @@ def relevance(
     unknown = set(rules or {}) - set(names.values())
     if unknown:
         raise ValueError(f"rules: the model has no layer {sorted(unknown)[0]!r} with weights")
+    _refuse_inputs(inputs)
     propagation = _Propagation(names, rules or {}, default)
-    with evaluating(model), torch.enable_grad():
+    with torch.inference_mode(False), evaluating(model), torch.enable_grad():
         inputs = inputs.detach().clone().requires_grad_()
         with propagation:
             outputs = model(inputs)
-    start = _start(outputs, targets, seed)
-    reached = [inputs, *propagation.outputs.values()]
-    found = torch.autograd.grad(outputs, reached, start, allow_unused=True)
+        start = _start(outputs, targets, seed)
+        reached = [inputs, *propagation.outputs.values()]
+        found = torch.autograd.grad(outputs, reached, start, allow_unused=True)
     found = [torch.zeros_like(to) if part is None else part for to, part in zip(reached, found, strict=True)]
     return Relevance(found[0], dict(zip(propagation.outputs, found[1:], strict=True)), start)
 
@@ -262,9 +263,19 @@ def _on_the_way(values: object) -> bool:
     return any(tensor.requires_grad and not isinstance(tensor, nn.Parameter) for tensor in tensors)
 
 
+def _refuse_inputs(inputs: Tensor) -> None:
+    if not isinstance(inputs, Tensor) or not inputs.is_floating_point() or inputs.numel() == 0:
+        what = f"{inputs.dtype} {tuple(inputs.shape)}" if isinstance(inputs, Tensor) else type(inputs).__name__
+        raise ValueError(f"inputs must be a batch of floating-point numbers, got {what}")
+    if not inputs.isfinite().all():
+        raise ValueError(f"inputs must be finite, got {inputs[~inputs.isfinite()][0]}")
+
+
 def _start(outputs: Tensor, targets: Tensor, seed: str) -> Tensor:
     if not isinstance(outputs, Tensor) or outputs.ndim != 2:
         raise ValueError(f"model must return scores (B, K), got {tuple(getattr(outputs, 'shape', ()))}")
+    if not outputs.requires_grad:
+        raise ValueError("model: its outputs do not depend on its inputs")
     fits = isinstance(targets, Tensor) and targets.dtype == torch.int64 and targets.shape == outputs.shape[:1]
     if not fits or not ((targets >= 0) & (targets < outputs.shape[1])).all():
         raise ValueError(f"targets must be {len(outputs)} int64 classes below {outputs.shape[1]}, got {targets}")
