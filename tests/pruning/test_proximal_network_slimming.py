@@ -1,0 +1,227 @@
+"""Proximal network slimming: steps worked out by hand, fixed points, descent, the callback, zeros and their cut."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from compactvision import models, surgery, training
+from compactvision.pruning import proximal_network_slimming as pns
+from torch import nn
+
+
+def double(*values):
+    """A tensor in float64."""
+    return torch.tensor(values, dtype=torch.float64)
+
+
+class TestStep:
+    def test_by_hand(self):
+        gamma, xi = pns.proximal_step(
+            double(0.5, 0.02, -0.3, 1e-4, 0), double(0.48, 1e-5, -0.31, 0, 0.6), 10, 100, 0.0045
+        )
+        expected = double(0.481818169, 0.00182727259, -0.309090912, 9.09090886e-6, 0.545454562)
+        torch.testing.assert_close(gamma, expected, rtol=0, atol=1e-7)
+        expected = double(0.481611937, 0.00162115716, -0.309132636, 0, 0.550372362)
+        torch.testing.assert_close(xi, expected, rtol=0, atol=1e-7)
+
+    def test_both_steps_minimise_the_linearised_problem(self):
+        """The gradient of each subproblem vanishes; for the copies up to the subgradient of the absolute value."""
+        gamma0, xi0, gradient = torch.randn(3, 50, dtype=torch.float64)
+        alpha, beta, penalty = 7.0, 3.0, 2.0
+        gamma, xi = pns.proximal_step(gamma0 - gradient / alpha, xi0, alpha, beta, penalty)
+        slope = gradient + alpha * (gamma - gamma0) + beta * (gamma - xi0)
+        torch.testing.assert_close(slope, torch.zeros_like(slope))
+        slope = alpha * (xi - xi0) + beta * (xi - gamma)
+        alive = xi != 0
+        torch.testing.assert_close(slope[alive], -penalty * xi[alive].sign())
+        assert (slope[~alive].abs() <= penalty + 1e-12).all()
+        assert 5 < alive.sum() < 45
+
+    def test_without_tie_or_penalty(self):
+        gamma, xi = double(0.5, -0.2), double(0.3, 0.1)
+        moved, copies = pns.proximal_step(gamma, xi, 10, 0, 1.0)
+        torch.testing.assert_close(moved, gamma)
+        torch.testing.assert_close(copies, double(0.2, 0.0))
+        _, copies = pns.proximal_step(gamma, xi, 10, 100, 0)
+        assert (copies != 0).all()
+
+    @pytest.mark.parametrize(("momentum", "effective"), [(0.0, 0.2), (0.9, 0.02)])
+    @pytest.mark.parametrize(("c", "alive"), [(1.0, True), (-1.0, True), (0.01, False)])
+    def test_fixed_points_of_a_parabola(self, momentum, effective, c, alive):
+        """The loss (gamma - c)^2 / 2; momentum divides the penalty by ten."""
+        alpha, beta, penalty = 10.0, 10.0, 0.2
+        gamma, xi = nn.Parameter(double(0.5)), double(0.5)
+        optimizer = torch.optim.SGD([gamma], lr=1 / alpha, momentum=momentum)
+        for _ in range(4000):
+            gamma.grad = gamma.detach() - c
+            optimizer.step()
+            moved, xi = pns.proximal_step(gamma.detach(), xi, alpha, beta, penalty)
+            gamma.data.copy_(moved)
+        sign = 1 if c > 0 else -1
+        if alive:
+            expected = c - effective * sign, c - effective * sign - penalty / beta * sign
+        else:
+            expected = c / (1 + beta * (1 - momentum)), 0.0
+        assert (float(gamma.detach()), float(xi)) == pytest.approx(expected, abs=1e-8)
+
+    def test_objective_falls_as_the_lemma_says(self):
+        """Logistic regression with a scale for each feature, full batches, alpha above the smoothness of the loss."""
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(64, 12, generator=generator, dtype=torch.float64)
+        y = (x[:, 0] - 2 * x[:, 1] > 0).double()
+        weight = torch.randn(12, generator=generator, dtype=torch.float64)
+        smooth = float(torch.linalg.eigvalsh((x * weight).T @ (x * weight) / 64).max() / 4)
+        alpha, beta, penalty = 1.2 * smooth, 2.0, 0.02
+        gamma, xi = torch.full((12,), 0.5, dtype=torch.float64), torch.full((12,), 0.5, dtype=torch.float64)
+
+        def loss(scale):
+            return F.binary_cross_entropy_with_logits(x @ (scale * weight), y)
+
+        def objective(scale, copies):
+            return float(loss(scale) + penalty * copies.abs().sum() + beta / 2 * (scale - copies).square().sum())
+
+        for _ in range(200):
+            at = gamma.clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(loss(at), at)
+            new, copies = pns.proximal_step(gamma - gradient / alpha, xi, alpha, beta, penalty)
+            fall = objective(gamma, xi) - objective(new, copies)
+            least = (alpha + beta / 2 - smooth / 2) * (new - gamma).square().sum()
+            least += (alpha + beta / 2) * (copies - xi).square().sum()
+            assert fall >= float(least) - 1e-12
+            gamma, xi = new, copies
+        assert (xi == 0).any()
+        assert (gamma != 0).all()
+
+
+def batches(n=64):
+    """Noise with labels."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(n, 3, 8, 8, generator=generator), torch.randint(0, 4, (n,), generator=generator)
+    return list(zip(x.split(16), y.split(16), strict=True))
+
+
+def fitted(slimming, model=None, epochs=4, lr=0.1, **options):
+    """Train a small network and return it."""
+    model = model or models.small_cnn(4, widths=(6, 8), generator=torch.Generator().manual_seed(1))
+    pns.start_(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+    training.fit(model, batches(), epochs=epochs, optimizer=optimizer, callbacks=[slimming], progress=False, **options)
+    return model
+
+
+class TestCallback:
+    def test_zeros_are_found_and_cut(self):
+        penalty = pns.needed_penalty(16, 0.1, 100.0)
+        slimming = pns.ProximalSlimming(1.2 * penalty)
+        model = fitted(slimming).eval()
+        zeros = sum(int((xi == 0).sum()) for xi in slimming.xi.values())
+        assert zeros > 0
+        graph = surgery.channel_graph(model, (3, 8, 8))
+        plan = surgery.make_plan(graph, slimming.scores(), threshold=0.0)
+        emptied = sum(bool((xi == 0).all()) for xi in slimming.xi.values())
+        assert sum(plan.widths.values()) == 14 - zeros + emptied
+        x = torch.randn(2, 3, 8, 8)
+        with torch.no_grad():
+            small = surgery.prune(model, plan)(x)
+            with surgery.mask(model, plan):
+                torch.testing.assert_close(small, model(x), rtol=1e-5, atol=1e-5)
+
+    def test_an_emptied_layer_keeps_its_largest_scale(self):
+        slimming = pns.ProximalSlimming(0.1)
+        slimming.xi = {"a": torch.zeros(3), "b": torch.tensor([0.0, -0.2])}
+        slimming.gamma = {"a": torch.tensor([0.1, -0.3, 0.2]), "b": torch.tensor([0.5, 0.1])}
+        scores = slimming.scores()
+        assert scores["a"].argmax() == 1
+        assert (scores["a"] < 0).all()
+        assert scores["b"].tolist() == pytest.approx([-1 / 1.5, 0.2])
+
+    def test_alpha_follows_the_learning_rate(self):
+        model = models.small_cnn(4, widths=(6, 8))
+        first, second = model.features[1], model.features[5]
+        rest = [p for p in model.parameters() if p is not first.weight]
+        optimizer = torch.optim.SGD([{"params": rest, "lr": 0.1}, {"params": [first.weight], "lr": 0.5}], lr=0.1)
+        state = training.State(model, optimizer, torch.device("cpu"), 1, 1)
+        slimming = pns.ProximalSlimming(0.3, beta=7.0)
+        slimming.on_start(state)
+        for rates in ((0.1, 0.5), (0.01, 0.05)):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
+            for norm, rate in ((second, rates[0]), (first, rates[1])):
+                name = "features.1" if norm is first else "features.5"
+                expected = pns.proximal_step(norm.weight.detach().clone(), slimming.xi[name], 1 / rate, 7.0, 0.3)
+                norm.expected = expected
+            slimming.on_step(state)
+            for norm, name in ((first, "features.1"), (second, "features.5")):
+                torch.testing.assert_close(norm.weight.detach(), norm.expected[0])
+                torch.testing.assert_close(slimming.xi[name], norm.expected[1])
+
+    def test_copies_survive_a_checkpoint(self, tmp_path):
+        whole, first, second = (pns.ProximalSlimming(2.0) for _ in range(3))
+        model = fitted(whole, epochs=4)
+        start = models.small_cnn(4, widths=(6, 8), generator=torch.Generator().manual_seed(1))
+        path = tmp_path / "run.pt"
+        fitted(first, copy.deepcopy(start), epochs=4, checkpoint=path)
+        resumed = fitted(second, copy.deepcopy(start), epochs=4, checkpoint=path)
+        for name, xi in whole.xi.items():
+            torch.testing.assert_close(second.xi[name], xi)
+        torch.testing.assert_close(resumed.state_dict(), model.state_dict())
+
+    def test_slimming_adds_the_sign(self):
+        seen = {}
+
+        class Watch:
+            def before_step(self, state):
+                seen[self.when] = state.model.features[1].weight.grad.clone()
+
+        before, after = Watch(), Watch()
+        before.when, after.when = "before", "after"
+        model = models.small_cnn(4, widths=(6, 8))
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-9)
+        training.fit(
+            model,
+            batches(16),
+            epochs=1,
+            optimizer=optimizer,
+            callbacks=[before, pns.Slimming(0.3), after],
+            progress=False,
+        )
+        torch.testing.assert_close(seen["after"] - seen["before"], torch.full((6,), 0.3))
+
+    def test_objective(self):
+        slimming = pns.ProximalSlimming(0.1, beta=2.0)
+        slimming.xi, slimming.gamma = {"a": double(1, -2)}, {"a": double(1.5, -2)}
+        assert slimming.energy(1.0) == pytest.approx(1 + 0.1 * 3 + 0.25)
+
+    def test_scales_without_affine_are_left_out(self):
+        model = nn.Sequential(nn.BatchNorm2d(3, affine=False), nn.BatchNorm2d(2), nn.BatchNorm1d(4))
+        assert [name for name, _ in pns.scales(model)] == ["1"]
+        pns.start_(model)
+        assert model[1].weight.tolist() == [0.5, 0.5]
+        assert model[2].weight.tolist() == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: pns.proximal_step(torch.ones(2), torch.ones(3), 1, 1, 1), "xi must have the shape of gamma"),
+        (lambda: pns.proximal_step(torch.ones(2), torch.ones(2), 0, 1, 1), "alpha must be positive"),
+        (lambda: pns.ProximalSlimming(-1), "penalty must be a finite number >= 0, got -1"),
+        (lambda: pns.ProximalSlimming(1, beta=float("nan")), "beta must be a finite number >= 0, got nan"),
+        (lambda: pns.Slimming(float("inf")), "penalty must be a finite number"),
+        (lambda: pns.needed_penalty(0, 0.1, 1), "steps must be at least 1"),
+        (lambda: list(pns.scales(nn.Linear(2, 2))), "model has no BatchNorm2d with scales"),
+    ],
+)
+def test_refuses(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_refuses_an_optimizer_without_the_scales():
+    model = models.small_cnn(4, widths=(6, 8))
+    optimizer = torch.optim.SGD(model.classifier.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match=r"the scale of 'features.1' is in none of its groups"):
+        training.fit(
+            model, batches(), epochs=1, optimizer=optimizer, callbacks=[pns.ProximalSlimming(0.1)], progress=False
+        )
