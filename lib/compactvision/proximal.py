@@ -60,24 +60,8 @@ def transformed_l1(x: Tensor, kappa: float, a: float) -> Tensor:
     ``a`` near 0 gives the hard, large ``a`` the soft threshold. The map is continuous in the *sub-critical* regime
     ``kappa <= a^2 / (2 (a + 1))``, and jumps at the threshold in the *super-critical* one.
 
-    Parameters
-    ----------
-    x : Tensor
-        Of any shape, floating point; computed in float64.
-    kappa : float
-        Weight of the penalty, not negative.
-    a : float
-        Shape of the penalty, positive.
-
-    Returns
-    -------
-    Tensor
-        Shape and dtype of ``x``.
-
-    Raises
-    ------
-    ValueError
-        As for :func:`soft_threshold`, or if ``a`` is not positive and finite.
+    ``x``, ``kappa``, result and errors are those of :func:`soft_threshold`; computed in float64. ``a`` is the shape of
+    the penalty, and a ``ValueError`` if it is not positive and finite.
     """
     _check(x, kappa)
     threshold = transformed_l1_threshold(kappa, a)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from networks import with_statistics
 from oracles import energy_aware_pruning as oracle
 
 EXAMPLES = {  # the specification's 4 x 4 maps: matrix, nuclear norm, rank
@@ -33,14 +34,7 @@ def batches_of(n=64, size=16):
 
 def small_resnet(seed=0):
     """A residual network with BatchNorm statistics that are not trivial."""
-    model = models.ResNet(1, 10, width=8, generator=torch.Generator().manual_seed(seed))
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_mean, -0.5, 0.5)
-            nn.init.uniform_(module.running_var, 0.5, 2)
-            nn.init.uniform_(module.weight, -1.5, 1.5)
-            nn.init.uniform_(module.bias, -0.5, 0.5)
-    return model.eval()
+    return with_statistics(models.ResNet(1, 10, width=8, generator=torch.Generator().manual_seed(seed)))
 
 
 class TestNuclearNorm:

@@ -10,6 +10,8 @@ from compactvision.pruning import lrp_pruning as lrp
 from compactvision.pruning import lrp_rules as rules
 from torch import nn
 
+from networks import with_statistics
+
 TARGETS = torch.tensor([0, 2, 1])
 
 
@@ -45,17 +47,6 @@ def convolutional(seed=0, inplace=False):
             nn.Linear(32, 3),
         )
         return with_statistics(model).double()
-
-
-def with_statistics(model):
-    """Give BatchNorms scales, shifts and statistics that are not trivial."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_mean, -0.5, 0.5)
-            nn.init.uniform_(module.running_var, 0.5, 2)
-            nn.init.uniform_(module.weight, -1.5, 1.5)
-            nn.init.uniform_(module.bias, -0.5, 0.5)
-    return model.eval()
 
 
 def images(*shape, seed=0):

@@ -156,6 +156,23 @@ class TestCallback:
                 torch.testing.assert_close(norm.weight.detach(), norm.expected[0])
                 torch.testing.assert_close(slimming.xi[name], norm.expected[1])
 
+    def test_nothing_moves_at_learning_rate_zero(self):
+        model = models.small_cnn(4, widths=(6, 8))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+        state = training.State(model, optimizer, torch.device("cpu"), 1, 1)
+        slimming = pns.ProximalSlimming(0.3)
+        slimming.on_start(state)
+        before = copy.deepcopy(slimming.xi)
+        slimming.on_step(state)
+        torch.testing.assert_close(slimming.xi, before, rtol=0, atol=0)
+        assert (model.features[1].weight == 1).all()
+
+    def test_refuses_copies_of_another_network(self):
+        slimming = pns.ProximalSlimming(0.3)
+        slimming.xi = {"a": torch.ones(2)}
+        with pytest.raises(ValueError, match="do not fit the scales"):
+            slimming.load_state_dict({"b": torch.ones(2)})
+
     def test_copies_survive_a_checkpoint(self, tmp_path):
         whole, first, second = (pns.ProximalSlimming(2.0) for _ in range(3))
         model = fitted(whole, epochs=4)

@@ -25,7 +25,7 @@ def regions(
     title: str,
     rows: Mapping[str, tuple[Tensor, Tensor, Sequence[tuple[str, Tensor]]]],
     *,
-    marked: Mapping | None = None,
+    marked: Mapping[str, Tensor] | None = None,
 ) -> Any:
     """Return a figure with a row for each set of points and a column for each network.
 

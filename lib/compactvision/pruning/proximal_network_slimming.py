@@ -125,7 +125,10 @@ class ProximalSlimming:
         """Take one proximal step."""
         with torch.no_grad():
             for name, gamma in self.gamma.items():
-                alpha = 1 / float(self._groups[name]["lr"])
+                rate = float(self._groups[name]["lr"])
+                if rate == 0:  # alpha is infinite: nothing moves
+                    continue
+                alpha = 1 / rate
                 moved, self.xi[name] = proximal_step(gamma, self.xi[name], alpha, self.beta, self.penalty)
                 gamma.copy_(moved)
 
@@ -168,7 +171,7 @@ class Slimming:
     Raises
     ------
     ValueError
-        If ``penalty`` is negative or not finite, or as :func:`scales` at the start of training.
+        If ``penalty`` is negative or not finite, or as :func:`scales` at the first step.
     """
 
     def __init__(self, penalty: float) -> None:
