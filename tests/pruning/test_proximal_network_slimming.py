@@ -136,6 +136,19 @@ class TestCallback:
         assert (scores["a"] < 0).all()
         assert scores["b"].tolist() == pytest.approx([-1 / 1.5, 0.2])
 
+    def test_zeros_and_the_official_mask(self):
+        slimming = pns.ProximalSlimming(0.1)
+        slimming.xi = {"a": torch.zeros(3), "b": torch.tensor([0.0, -0.2])}
+        slimming.gamma = {"a": torch.tensor([0.1, -0.3, 1e-8]), "b": torch.tensor([0.5, 0.1])}
+        assert slimming.zeros() == {"channels": 5, "copies": 4, "scales": 0, "tiny scales": 1}
+        official = slimming.scores(mask="official")
+        assert [name for name, score in official.items() if (score <= 0).any()] == ["a"]
+        assert (official["a"] <= 0).tolist() == [False, False, True]
+        slimming.gamma["b"][:] = 0
+        slimming.gamma["a"][2] = 0
+        assert slimming.zeros()["scales"] == 3
+        assert sum(int((score <= 0).sum()) for score in slimming.scores(mask="official").values()) == 3
+
     def test_alpha_follows_the_learning_rate(self):
         model = models.small_cnn(4, widths=(6, 8))
         first, second = model.features[1], model.features[5]
@@ -226,6 +239,10 @@ class TestCallback:
         (lambda: pns.ProximalSlimming(-1), "penalty must be a finite number >= 0, got -1"),
         (lambda: pns.ProximalSlimming(1, beta=float("nan")), "beta must be a finite number >= 0, got nan"),
         (lambda: pns.Slimming(float("inf")), "penalty must be a finite number"),
+        (lambda: pns.ProximalSlimming(1).scores(mask="gamma"), 'mask must be "copies" or "official", got \'gamma\''),
+        (lambda: pns.ProximalSlimming(1).scores(), "slimming: training has not started"),
+        (lambda: pns.ProximalSlimming(1).zeros(), "slimming: training has not started"),
+        (lambda: pns.ProximalSlimming(1).energy(0.0), "slimming: training has not started"),
         (lambda: pns.needed_penalty(0, 0.1, 1), "steps must be at least 1"),
         (lambda: list(pns.scales(nn.Linear(2, 2))), "model has no BatchNorm2d with scales"),
     ],

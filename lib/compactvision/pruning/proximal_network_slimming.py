@@ -6,7 +6,8 @@ cuts channels with small scales afterwards. Its sub-gradient steps never give an
 
     slimming = ProximalSlimming(penalty=0.0045, beta=100.0)
     training.fit(model, batches, optimizer=optimizer, callbacks=[slimming], ...)
-    plan = surgery.make_plan(graph, slimming.scores(), threshold=0.0)
+    plan = surgery.make_plan(behind_scales(model, graph, images), slimming.scores(), threshold=0.0)
+    small = surgery.prune(model, plan)  # or fold_shifts(model, plan, images)
 
 What is minimised over the weights, ``gamma`` and ``xi`` is ``loss + penalty ||xi||_1 + beta / 2 ||gamma - xi||^2``.
 """
@@ -132,19 +133,46 @@ class ProximalSlimming:
                 moved, self.xi[name] = proximal_step(gamma, self.xi[name], alpha, self.beta, self.penalty)
                 gamma.copy_(moved)
 
-    def scores(self) -> dict[str, Tensor]:
+    def scores(self, *, mask: str = "copies") -> dict[str, Tensor]:
         """Return a score of each channel for ``surgery.make_plan(..., threshold=0.0)``.
 
-        ``|xi|`` where it is not 0. Where it is, a negative number that is higher for larger ``|gamma|``, so that the
-        best channel of a layer that would be emptied is the one with the largest scale.
+        Parameters
+        ----------
+        mask : {"copies", "official"}, default "copies"
+            "copies": ``|xi|`` where it is not 0. Where it is, a negative number that is higher for larger ``|gamma|``,
+            so that the best channel of a layer that would be emptied is the one with the largest scale. "official": as
+            the published code, which looks at the scales and removes those equal to the smallest one of the network;
+            where training left no exact zero among them, that is a single channel.
+
+        Raises
+        ------
+        ValueError
+            If ``mask`` is unknown or training has not started.
         """
+        if mask not in ("copies", "official"):
+            raise ValueError(f'mask must be "copies" or "official", got {mask!r}')
+        self._refuse_unstarted()
+        size = {name: gamma.detach().abs() for name, gamma in self.gamma.items()}
+        if mask == "official":
+            smallest = min(float(each.min()) for each in size.values())
+            return {name: each - smallest for name, each in size.items()}
+        return {name: torch.where(xi != 0, xi.abs(), -1 / (1 + size[name])) for name, xi in self.xi.items()}
+
+    def zeros(self) -> dict[str, int]:
+        """Count channels, scales and copies that are exactly 0, and scales below 1e-6 (``ValueError`` as above)."""
+        self._refuse_unstarted()
+        gamma = torch.cat([each.detach().abs().flatten().cpu() for each in self.gamma.values()])
+        copies = torch.cat([each.flatten().cpu() for each in self.xi.values()])
         return {
-            name: torch.where(xi != 0, xi.abs(), -1 / (1 + self.gamma[name].detach().abs()))
-            for name, xi in self.xi.items()
+            "channels": gamma.numel(),
+            "copies": int((copies == 0).sum()),
+            "scales": int((gamma == 0).sum()),
+            "tiny scales": int((gamma < 1e-6).sum()),
         }
 
     def energy(self, loss: float) -> float:
-        """Return the objective: a loss, the penalty of the copies and the tie."""
+        """Return the objective: a loss, the penalty of the copies and the tie (``ValueError`` as above)."""
+        self._refuse_unstarted()
         norm = sum(float(xi.abs().sum()) for xi in self.xi.values())
         apart = sum(float((self.gamma[name].detach() - xi).square().sum()) for name, xi in self.xi.items())
         return loss + self.penalty * norm + self.beta / 2 * apart
@@ -158,6 +186,10 @@ class ProximalSlimming:
         if state.keys() != self.xi.keys():
             raise ValueError(f"state: copies of {sorted(state)} do not fit the scales of {sorted(self.xi)}")
         self.xi = {name: state[name].to(self.gamma[name]) for name in self.xi}
+
+    def _refuse_unstarted(self) -> None:
+        if not self.xi:
+            raise ValueError("slimming: training has not started, so there are no scales and copies yet")
 
 
 class Slimming:

@@ -120,9 +120,10 @@ def _described(module: nn.Module) -> dict[str, object] | None:
     if isinstance(module, (Gathered, Scattered)):
         return {"wrapper": type(module).__name__}
     if isinstance(module, nn.Conv2d):
-        return {"in": module.in_channels, "out": module.out_channels, "groups": module.groups}
+        shape = {"in": module.in_channels, "out": module.out_channels, "groups": module.groups}
+        return {**shape, "bias": module.bias is not None}
     if isinstance(module, nn.Linear):
-        return {"in": module.in_features, "out": module.out_features}
+        return {"in": module.in_features, "out": module.out_features, "bias": module.bias is not None}
     if isinstance(module, _NORMS):
         return {"out": module.num_features}
     if isinstance(module, ChannelMap):
@@ -142,7 +143,10 @@ def _reshape_(model: nn.Module, name: str, layer: Mapping[str, object]) -> None:
         placeholder = ChannelMap([0], 1)
         wrapped = Gathered(placeholder, module) if layer["wrapper"] == "Gathered" else Scattered(module, placeholder)
         setattr(parent, child, wrapped)
-    elif isinstance(module, nn.Conv2d):
+        return
+    if layer.get("bias") and module.bias is None:  # surgery may have made one
+        module.bias = nn.Parameter(torch.zeros(0))
+    if isinstance(module, nn.Conv2d):
         module.in_channels, module.out_channels, module.groups = layer["in"], layer["out"], layer["groups"]
         shape = (module.out_channels, module.in_channels // module.groups, *module.kernel_size)
         _resize_(module, weight=shape, bias=shape[:1])

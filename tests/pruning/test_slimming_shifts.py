@@ -1,0 +1,155 @@
+"""What a scale at zero leaves behind: which groups it silences, and folding what the shifts still say."""
+
+import pytest
+import torch
+from compactvision import measure, models, surgery
+from compactvision.pruning import proximal_network_slimming as pns
+from compactvision.pruning import slimming_shifts as shifts
+from torch import nn
+
+
+def shaken(model, seed=0):
+    """The model with random scales, shifts and statistics, in evaluation mode."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.copy_(0.2 + torch.rand(module.weight.shape, generator=generator))
+                module.bias.copy_(torch.rand(module.bias.shape, generator=generator) - 0.5)
+                module.running_mean.copy_(torch.rand(module.bias.shape, generator=generator) - 0.5)
+    return model.eval()
+
+
+def third(model, seed=0):
+    """Scores that remove about a third of all channels at threshold 0."""
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.rand(gamma.shape, generator=generator) - 1 / 3 for name, gamma in pns.scales(model)}
+
+
+def images(size=32):
+    """Four images of noise."""
+    return torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+NETWORKS = {
+    "vgg16": (models.vgg16_bn, "grouped", 4224),
+    "densenet40": (models.densenet40, "gather", 9360),
+    "preresnet110": (models.preresnet110, "gather", 8080 - 16),
+    "resnet20": (models.resnet20, "grouped", 16 + 336),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_groups_behind_scales_are_silenced_by_scale_and_shift_zero(name):
+    """The cut network is the whole one with scale and shift of the removed channels set to zero, as published."""
+    build, residual, channels = NETWORKS[name]
+    model = shaken(build(generator=torch.Generator().manual_seed(0)))
+    graph = surgery.channel_graph(model, (3, 32, 32), residual=residual)
+    allowed = shifts.behind_scales(model, graph, images())
+    assert sum(group.size for group in allowed.groups.values()) == channels
+    plan = surgery.make_plan(allowed, third(model), threshold=0.0)
+    small = surgery.prune(model, plan)
+    with torch.no_grad():
+        for layer, module in model.named_modules():
+            if isinstance(module, nn.BatchNorm2d):
+                kept = plan.kept[plan.graph.layers[layer].writes]
+                module.weight *= kept
+                module.bias *= kept
+        expected = model(images())
+        torch.testing.assert_close(small(images()), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_shortcut_beside_the_scale_keeps_its_channels():
+    model = models.preresnet110()
+    graph = surgery.channel_graph(model, (3, 32, 32), residual="gather")
+    left_out = graph.groups.keys() - shifts.behind_scales(model, graph, images()).groups.keys()
+    assert left_out == {"conv1", "layer2.0.shortcut:in", "layer3.0.shortcut:in"}
+
+
+def pointwise():
+    """A network without padding: 1 x 1 convolutions and a linear layer."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.Conv2d(8, 9, 1, bias=False), nn.BatchNorm2d(9), nn.ReLU(),
+        nn.Conv2d(9, 7, 3), nn.BatchNorm2d(7), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(7, 5),
+    )  # fmt: skip
+
+
+def folded(model, size=8):
+    """Dense logits with scales at zero, and those of the cut and of the folded network."""
+    x = images(size)
+    graph = shifts.behind_scales(model, surgery.channel_graph(model, x[:1]), x)
+    plan = surgery.make_plan(graph, third(model), threshold=0.0)
+    assert not plan.kept.all()
+    fold = shifts.fold_shifts(model, plan, x)
+    with torch.no_grad():
+        with shifts.scales_at_zero(model, plan):
+            dense = model(x)
+        return dense, surgery.prune(model, plan)(x), fold(x), fold, plan
+
+
+def test_folding_is_exact_without_padding():
+    dense, cut, fold, _, _ = folded(shaken(pointwise()))
+    torch.testing.assert_close(fold, dense, rtol=1e-5, atol=1e-5)
+    assert (cut - dense).abs().max() > 0.01
+
+
+def test_folding_is_exact_inside_a_padded_map():
+    """Only the border differs, and by what the filter would have read outside."""
+    model = shaken(nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3, padding=1)))
+    model[1].bias.data.abs_()
+    dense, cut, fold, _, _ = folded(model)
+    torch.testing.assert_close(fold[..., 1:-1, 1:-1], dense[..., 1:-1, 1:-1], rtol=1e-5, atol=1e-5)
+    assert (fold - dense).abs().max() > 0.01
+    assert (fold - dense).square().mean() < (cut - dense).square().mean()
+
+
+def test_the_model_is_left_as_it_was():
+    model = shaken(models.small_cnn(5, widths=(6, 8))).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    graph = shifts.behind_scales(model, surgery.channel_graph(model, (3, 32, 32)), images())
+    shifts.fold_shifts(model, surgery.make_plan(graph, third(model), threshold=0.0), images())
+    torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
+    assert model.training
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_a_folded_network_is_saved(tmp_path):
+    model = shaken(models.small_cnn(5, widths=(6, 8)))
+    _, _, expected, fold, plan = folded(model, 32)
+    assert measure.parameters(fold) == plan.parameters + 8 - int(
+        (~plan.kept[plan.graph.layers["features.4"].writes]).sum()
+    )
+    surgery.save(
+        fold, tmp_path / "net.safetensors", builder="small_cnn", arguments={"num_classes": 5, "widths": [6, 8]}
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(surgery.load(tmp_path / "net.safetensors")(images()), expected)
+
+
+def test_refuses_what_is_no_constant():
+    """Without a scale between, a removed channel says something else for each image."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1)
+    )
+    graph = surgery.channel_graph(model, images(8)[:1])
+    assert list(shifts.behind_scales(model, graph, images(8)).groups) == ["2"]
+    plan = surgery.make_plan(graph, surgery.criteria.l1(model), ratio=0.5)
+    with pytest.raises(ValueError, match="reach layer '2' as something else than a constant"):
+        shifts.fold_shifts(model, plan, images(8))
+
+
+def test_refuses_a_channel_map():
+    model = shaken(models.resnet20())
+    graph = shifts.behind_scales(model, surgery.channel_graph(model, (3, 32, 32)), images())
+    plan = surgery.make_plan(graph, third(model), threshold=0.0)
+    with pytest.raises(ValueError, match=r"'layer2.0.shortcut' only copies channels"):
+        shifts.fold_shifts(model, plan, images())
+
+
+def test_refuses_a_graph_without_scales():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+    graph = surgery.channel_graph(model, images(8)[:1])
+    with pytest.raises(ValueError, match="no group of a graph with residual='grouped' is heard through scales only"):
+        shifts.behind_scales(model, graph, images(8))
