@@ -46,6 +46,16 @@ class TestStep:
         _, copies = pns.proximal_step(gamma, xi, 10, 100, 0)
         assert (copies != 0).all()
 
+    @pytest.mark.parametrize(("rate", "beta"), [(0.1, 100.0), (0.1, 1.0), (0.01, 20.0)])
+    def test_the_needed_penalty_just_arrives(self, rate, beta):
+        """Without a gradient, the copy reaches zero in the given number of steps, but not with a tenth less."""
+        for factor, arrives in ((1.0, True), (0.9, False)):
+            penalty = factor * pns.needed_penalty(1000, rate, beta)
+            gamma, xi = double(0.5), double(0.5)
+            for _ in range(1000):
+                gamma, xi = pns.proximal_step(gamma, xi, 1 / rate, beta, penalty)
+            assert (float(xi) < 0.005) == arrives
+
     @pytest.mark.parametrize(("momentum", "effective"), [(0.0, 0.2), (0.9, 0.02)])
     @pytest.mark.parametrize(("c", "alive"), [(1.0, True), (-1.0, True), (0.01, False)])
     def test_fixed_points_of_a_parabola(self, momentum, effective, c, alive):
@@ -113,7 +123,7 @@ def fitted(slimming, model=None, epochs=4, lr=0.1, **options):
 class TestCallback:
     def test_zeros_are_found_and_cut(self):
         penalty = pns.needed_penalty(16, 0.1, 100.0)
-        slimming = pns.ProximalSlimming(1.2 * penalty)
+        slimming = pns.ProximalSlimming(2.2 * penalty)
         model = fitted(slimming).eval()
         zeros = sum(int((xi == 0).sum()) for xi in slimming.xi.values())
         assert zeros > 0

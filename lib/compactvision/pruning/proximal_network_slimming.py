@@ -65,10 +65,10 @@ def proximal_step(gamma: Tensor, xi: Tensor, alpha: float, beta: float, penalty:
 
 
 def needed_penalty(steps: int, learning_rate: float, beta: float) -> float:
-    """Return the smallest penalty that takes scales from 0.5 to 0 in so many steps, if the loss does not object.
+    """Return the penalty that takes scale and copy from 0.5 to 0 in so many steps, if the loss does not object.
 
-    Scale and copy move by about ``penalty / (2 (alpha + beta))`` a step. A short training needs a larger penalty than
-    a long one.
+    Without a gradient both settle to a pace of ``penalty / (2 alpha + beta)`` a step, with or without momentum. A short
+    training needs a larger penalty than a long one.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def needed_penalty(steps: int, learning_rate: float, beta: float) -> float:
     _check(beta, 0.0)
     if steps < 1 or not 0 < learning_rate < math.inf:
         raise ValueError(f"steps must be at least 1 and learning_rate positive, got {steps} and {learning_rate}")
-    return 2 * (1 / learning_rate + beta) * START / steps
+    return (2 / learning_rate + beta) * START / steps
 
 
 class ProximalSlimming:

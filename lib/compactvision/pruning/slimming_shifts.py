@@ -84,8 +84,8 @@ def fold_shifts(model: nn.Module, plan: surgery.Plan, inputs: Tensor) -> nn.Modu
     """Return the network without the removed channels, but with what their shifts told the layers behind them.
 
     What a removed channel with scale 0 says is a constant; what each reader makes of it goes into the reader's bias,
-    which is created where there is none. Exact for linear layers, convolutions without padding and pixels inside a map;
-    at padded borders the folded constant is too large by the part of the filter that lies outside.
+    which is created where there is none. Exact for linear layers, convolutions without padding and pixels inside a map.
+    At padded borders, where part of the filter lies outside, the constant is wrong by what that part would add.
 
     Parameters
     ----------
