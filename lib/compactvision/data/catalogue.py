@@ -8,13 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from compactvision.data import digits, glyphs, official, scenes
+from compactvision.data import curves, digits, glyphs, official, scenes
 from compactvision.data.arrays import ImageSet
 
 # builder(train, **options) -> ImageSet; the options are the builder's own keyword arguments
 BUILDERS: dict[str, Callable[..., ImageSet]] = {
     "glyphs": glyphs.load_glyphs,
     "scenes": scenes.load_scenes,
+    "curves": curves.load_curves,
     "digits": digits.load_digits,
     **{name: functools.partial(official.load_official, name) for name in official.SOURCES},
 }
@@ -86,6 +87,8 @@ def describe(name: str) -> Description:
         return Description(name, "any number, 32x32 RGB", 10, True, True, glyphs.LICENCE, 0)
     if name == "scenes":
         return Description(name, "any number, 32x32 RGB with masks", 6, True, True, scenes.LICENCE, 0)
+    if name == "curves":
+        return Description(name, "any number, 64x64 grey", 2, True, True, curves.LICENCE, 0)
     if name == "digits":
         return Description(name, "1,348 + 449, 8x8 grey", 10, True, True, digits.LICENCE, 0)
     source = official.SOURCES[name]

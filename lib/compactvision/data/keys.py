@@ -64,6 +64,11 @@ def below(bits: np.ndarray, bound: int) -> np.ndarray:
     return (((bits >> np.uint64(32)) * np.uint64(bound)) >> np.uint64(32)).astype(np.int64)
 
 
+def below_each(bits: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """As :func:`below`, with a bound for each hash: integers of the shape of ``bits``."""
+    return (((bits >> np.uint64(32)) * bounds.astype(np.uint64)) >> np.uint64(32)).astype(np.int64)
+
+
 def permutation(base: int, n: int) -> np.ndarray:
     """Order 0..n-1 by their hashes under a key: int64, shape (n,)."""
     return np.argsort(stream(base, np.arange(n)), kind="stable")

@@ -100,16 +100,33 @@ def distance_field(start: np.ndarray, end: np.ndarray) -> np.ndarray:
 @functools.cache
 def _segments(font: str, character: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the ends of the straight pieces of a character's outline, in font units: two arrays (S, 2)."""
-    shapes, names = _font(font)
-    points, contour_ends, flags = shapes[names[ord(character)]].getCoordinates(shapes)
-    pieces, first = [], 0
-    for last in contour_ends:
-        corners = zip(points[first : last + 1], flags[first : last + 1], strict=True)
-        contour = [(float(x), float(y), flag & 1) for (x, y), flag in corners]
-        pieces += _flatten(contour)
-        first = last + 1
+    pieces = [piece for contour in _contours(font, character) for piece in contour]
     ends = np.array([piece for piece in pieces if piece[0] != piece[1]])  # (S, 2, 2)
     return ends[:, 0], ends[:, 1]
+
+
+def polygons(font: str, character: str) -> list[np.ndarray]:
+    """Return the closed outlines of a character: corners (M, 2) float64 each, x and y (upwards) in font units."""
+    corners = ([start for start, end in contour if start != end] for contour in _contours(font, character))
+    return [np.array(polygon) for polygon in corners if len(polygon) > 2]  # some fonts carry single points
+
+
+def advance(font: str, character: str) -> int:
+    """Return how far the next character stands to the right of this one, in font units."""
+    _, names, metrics = _font(font)
+    return metrics[names[ord(character)]][0]
+
+
+def _contours(font: str, character: str) -> list[list[tuple[tuple[float, float], tuple[float, float]]]]:
+    """Return the straight pieces of each contour of a character."""
+    shapes, names, _ = _font(font)
+    points, contour_ends, flags = shapes[names[ord(character)]].getCoordinates(shapes)
+    contours, first = [], 0
+    for last in contour_ends:
+        corners = zip(points[first : last + 1], flags[first : last + 1], strict=True)
+        contours.append(_flatten([(float(x), float(y), flag & 1) for (x, y), flag in corners]))
+        first = last + 1
+    return contours
 
 
 def _flatten(contour: list[tuple[float, float, int]]) -> list[tuple[tuple[float, float], tuple[float, float]]]:
@@ -138,7 +155,7 @@ def _bezier(p: tuple, q: tuple, r: tuple, k: int) -> tuple[float, float]:
 
 @functools.cache
 def _font(font: str) -> tuple:
-    """Glyph table and character map of a font that matplotlib ships."""
+    """Glyph table, character map and widths of a font that matplotlib ships."""
     import matplotlib
     from fontTools.ttLib import TTFont, TTLibError
 
@@ -151,6 +168,6 @@ def _font(font: str) -> tuple:
     level = log.level
     log.setLevel(logging.ERROR)  # the old Computer Modern files carry odd dates, which matter to nobody
     try:
-        return loaded["glyf"], loaded.getBestCmap()
+        return loaded["glyf"], loaded.getBestCmap(), loaded["hmtx"]
     finally:
         log.setLevel(level)
