@@ -9,6 +9,8 @@ from compactvision import models, surgery, training
 from compactvision.pruning import proximal_network_slimming as pns
 from torch import nn
 
+from oracles import proximal_network_slimming as oracle
+
 
 def double(*values):
     """A tensor in float64."""
@@ -136,6 +138,24 @@ class TestCallback:
             small = surgery.prune(model, plan)(x)
             with surgery.mask(model, plan):
                 torch.testing.assert_close(small, model(x), rtol=1e-5, atol=1e-5)
+
+    def test_equals_the_papers_three_lines(self):
+        """Optimiser step, blend and threshold, against the fused updates, one number after the other, in float64."""
+        settings = {"beta": 30.0, "penalty": 3.0}
+        model = models.small_cnn(4, widths=(6, 8), generator=torch.Generator().manual_seed(1)).double()
+        pns.start_(model)
+        slow = copy.deepcopy(model)
+        start = pns.ProximalSlimming(**settings)
+        start.on_start(training.State(model, torch.optim.SGD(model.parameters(), lr=0.1), torch.device("cpu"), 1, 4))
+        xi = {f"{name}.weight": copies.tolist() for name, copies in start.xi.items()}
+        data = [(x.double(), y) for x, y in batches()]
+        slimming, optimizer = pns.ProximalSlimming(**settings), torch.optim.SGD(model.parameters(), lr=0.1)
+        training.fit(model, data, epochs=2, optimizer=optimizer, callbacks=[slimming], progress=False)
+        oracle.train(slow, data * 2, set(xi), xi, rate=0.1, **settings)
+        torch.testing.assert_close(model.state_dict(), slow.state_dict(), rtol=1e-6, atol=1e-8)
+        for name, copies in slimming.xi.items():
+            torch.testing.assert_close(copies, torch.tensor(xi[f"{name}.weight"]).to(copies), rtol=1e-6, atol=1e-8)
+        assert 0 < slimming.zeros()["copies"] < slimming.zeros()["channels"]
 
     def test_an_emptied_layer_keeps_its_largest_scale(self):
         slimming = pns.ProximalSlimming(0.1)
