@@ -46,7 +46,7 @@ def multiply(x: Tensor, gates: Tensor) -> Tensor:
     gates : Tensor
         (C,).
     """
-    return x * gates.to(x.dtype).view(1, -1, *[1] * (x.ndim - 2))
+    return x * gates.to(x).view(1, -1, *[1] * (x.ndim - 2))
 
 
 @contextmanager
@@ -87,21 +87,21 @@ def gated(
     """
     check_gates(graph, gates)
     modules, behind = dict(model.named_modules()), behind or {}
-    elsewhere = torch.zeros(graph.units, dtype=torch.bool)
-    open_ = ungated(graph).clone()  # units that have no gate
+    silent = ungated(graph)  # units that no reader has to gate
+    open_, at_readers = silent.clone(), gates
     with ExitStack() as stack:
         for name, paths in behind.items():
             units = graph.group_of(name).units
-            elsewhere[units] = True
+            silent[units] = True
+            at_readers = at_readers.index_fill(0, units.to(gates.device), 1.0)
             for path in paths:
                 if path not in modules:
                     raise ValueError(f"behind[{name!r}]: the model has no module {path!r}")
                 stack.callback(modules[path].register_forward_hook(_on_output(units, gates, gate)).remove)
         for layer in graph.layers.values():
             module = modules[layer.path]
-            if layer.kind not in FOLLOWING and not (open_ | elsewhere)[layer.reads].all():
-                chosen = torch.where(elsewhere.to(gates.device), torch.ones_like(gates), gates)
-                stack.callback(module.register_forward_pre_hook(_on_input(layer.reads, chosen, gate)).remove)
+            if layer.kind not in FOLLOWING and not silent[layer.reads].all():
+                stack.callback(module.register_forward_pre_hook(_on_input(layer.reads, at_readers, gate)).remove)
             if layer.insert == "scatter" and not open_[layer.writes].all():
                 stack.callback(module.register_forward_hook(_on_output(layer.writes, gates, gate)).remove)
         yield model

@@ -64,6 +64,7 @@ def count(model: nn.Module, graph: surgery.ChannelGraph, example: Example, *, co
     operations an element; average pooling one an output, adaptive pooling ``k * k + 1``. These are
     multiply-accumulates, though the paper calls them FLOPs. The paper's code leaves biases of convolutions out of what
     gates change; here they follow their channels, so that for gates of 0 and 1 the count is that of the pruned network.
+    A function that pools, where no module does, is a constant, as in the paper's code.
 
     Parameters
     ----------

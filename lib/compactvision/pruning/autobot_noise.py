@@ -1,9 +1,9 @@
 """The ancestor of AutoBot's gates: a bottleneck that puts noise where it closes (Schulz et al. 2020).
 
-Information bottleneck attribution multiplies an activation by ``gate`` and fills up with noise of the activation's own
-mean and variance, ``z = gate x + (1 - gate) noise``; what passes is measured in nats. AutoBot's code has neither the
-noise nor the measure. :func:`noisy` goes into ``autobot.learn(..., gate=noisy(generator))``, as an ablation and not as
-a part of :cite:`castells2021autobot`.
+The information bottleneck for attribution multiplies an activation by a gate and fills up with noise of the
+activation's own mean and variance, ``z = gate x + (1 - gate) noise``; what passes is measured in nats. AutoBot's code
+has neither the noise nor the measure: :func:`noisy` goes into ``autobot.learn(..., gate=noisy(generator))`` as an
+ablation, and is no part of :cite:`castells2021autobot`.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 def noisy(generator: torch.Generator) -> Gate:
     """Return a gate that fills up with Gaussian noise of each channel's own mean and variance.
 
+    Implements the bottleneck of :cite:`schulz2020bottleneck`, without its smoothing of gates over positions.
+
     Parameters
     ----------
     generator : torch.Generator
@@ -47,7 +49,7 @@ def noisy(generator: torch.Generator) -> Gate:
     def gate(x: Tensor, gates: Tensor) -> Tensor:
         mean, deviation = statistics(x)
         drawn = torch.randn(x.shape, generator=generator, device=generator.device).to(x)
-        share = gates.to(x.dtype).view(1, -1, *[1] * (x.ndim - 2))  # (1, C, ...)
+        share = gates.to(x).view(1, -1, *[1] * (x.ndim - 2))  # (1, C, ...)
         return share * x + (1 - share) * (mean + deviation * drawn)
 
     return gate
@@ -57,7 +59,7 @@ def information(x: Tensor, gates: Tensor) -> Tensor:
     """Return what passes each gate: the divergence of the noisy activation from pure noise, in nats.
 
     With ``r`` the normalised activation, ``(1 - gate)^2 / 2 + gate^2 r^2 / 2 - log(1 - gate) - 1 / 2``, averaged over
-    images and positions; 0 for a closed gate.
+    images and positions; 0 for a closed gate. Implements the measure of :cite:`schulz2020bottleneck`.
 
     Parameters
     ----------
