@@ -120,15 +120,18 @@ def _described(module: nn.Module) -> dict[str, object] | None:
     if isinstance(module, (Gathered, Scattered)):
         return {"wrapper": type(module).__name__}
     if isinstance(module, nn.Conv2d):
-        shape = {"in": module.in_channels, "out": module.out_channels, "groups": module.groups}
-        return {**shape, "bias": module.bias is not None}
+        return {"in": module.in_channels, "out": module.out_channels, "groups": module.groups} | _bias(module)
     if isinstance(module, nn.Linear):
-        return {"in": module.in_features, "out": module.out_features, "bias": module.bias is not None}
+        return {"in": module.in_features, "out": module.out_features} | _bias(module)
     if isinstance(module, _NORMS):
         return {"out": module.num_features}
     if isinstance(module, ChannelMap):
         return {"in": module.in_channels, "out": module.out_channels, "stride": module.stride}
     return None
+
+
+def _bias(module: nn.Conv2d | nn.Linear) -> dict[str, bool]:
+    return {} if module.bias is None else {"bias": True}
 
 
 def _reshape_(model: nn.Module, name: str, layer: Mapping[str, object]) -> None:
@@ -144,7 +147,7 @@ def _reshape_(model: nn.Module, name: str, layer: Mapping[str, object]) -> None:
         wrapped = Gathered(placeholder, module) if layer["wrapper"] == "Gathered" else Scattered(module, placeholder)
         setattr(parent, child, wrapped)
         return
-    if layer.get("bias") and module.bias is None:  # surgery may have made one
+    if layer.get("bias") and getattr(module, "bias", True) is None:  # surgery may have made one
         module.bias = nn.Parameter(torch.zeros(0))
     if isinstance(module, nn.Conv2d):
         module.in_channels, module.out_channels, module.groups = layer["in"], layer["out"], layer["groups"]
