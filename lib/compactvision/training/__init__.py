@@ -9,6 +9,7 @@ from .plane import plane_network
 from .precision import fast_precision
 from .schedules import Schedule
 from .state import Callback, State
+from .tuning import tune
 
 __all__ = [
     "Callback",
@@ -21,4 +22,5 @@ __all__ = [
     "fit",
     "plane_network",
     "schedules",
+    "tune",
 ]

@@ -1,0 +1,51 @@
+"""The tuning that chapters share."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from compactvision import data, models, training
+
+
+def batches(n=96):
+    return data.load("glyphs", train=True, n=n).batches(32, shuffle=True, seed=3)
+
+
+def test_tune_is_nesterov_over_one_cycle_of_all_passes():
+    start = models.small_cnn(10, (4, 8), generator=torch.Generator().manual_seed(1))
+    ours = training.tune(copy.deepcopy(start), batches(), epochs=2, rate=0.1, seed=4)
+    other = copy.deepcopy(start)
+    training.fit(
+        other,
+        batches(),
+        epochs=2,
+        optimizer=torch.optim.SGD(other.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True),
+        schedule=training.schedules.one_cycle(),
+        channels_last=True,
+        seed=4,
+        progress=False,
+    )
+    for name, value in other.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value, rtol=0, atol=0, msg=name)
+
+
+def test_tune_trains_where_the_network_is_and_lowers_the_loss():
+    model = models.small_cnn(10, (8, 16), generator=torch.Generator().manual_seed(1)).eval()
+    before = training.evaluate(model, batches(640))["loss"]
+    assert training.tune(model, batches(640), epochs=2) is model
+    assert not model.training
+    assert training.evaluate(model, batches(640))["loss"] < 0.9 * before
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_rate_must_be_a_positive_number(rate):
+    with pytest.raises(ValueError, match="rate must be finite"):
+        training.tune(nn.Linear(2, 2), [(torch.zeros(1, 2), torch.zeros(1).long())], rate=rate)
+
+
+@pytest.mark.parametrize(("options", "named"), [({"epochs": 0}, "epochs"), ({"epochs": 1}, "batches")])
+def test_other_errors_name_the_argument(options, named):
+    with pytest.raises(ValueError, match=named):
+        training.tune(nn.Linear(2, 2), [], **options)
