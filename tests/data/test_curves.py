@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from compactvision import data
-from compactvision.data import curve_paths, curves, keys, outlines
+from compactvision.data import curve_paths, curve_pen, curves, keys, outlines
 from compactvision.data.textures import Draws
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -165,8 +165,8 @@ class TestDrawing:
     def test_a_straight_line(self):
         """A line at x = 10.5 with a pen of 1.6: the pixel under it is full, its neighbours 0.3 full."""
         xy = np.stack([np.full(200, 10.5), np.linspace(8, 24, 200)], axis=1)
-        distance = curves._distances(xy, np.zeros(200, int), 1, 32)
-        picture = curves._cover(distance, np.array([0.8])).reshape(32, 32)
+        distance = curve_pen.distances(xy, np.zeros(200, int), 1, 32)
+        picture = curve_pen.cover(distance, np.array([0.8])).reshape(32, 32)
         assert picture[16].nonzero()[0].tolist() == [9, 10, 11]
         assert picture[16, 9:12] == pytest.approx(np.array([0.3, 1, 0.3]) * 255, abs=2)
         assert picture[:6].max() == picture[27:].max() == 0
@@ -192,7 +192,7 @@ class TestDrawing:
         steps = np.sqrt(((shaken[before] - shaken) ** 2).sum(1))
         assert np.quantile(steps, 0.99) < 0.6
         assert steps.max() > 1  # corners, and the line that is drawn closes them
-        line, image = curves._line(paths, shaken, np.ones(len(shaken), bool))
+        line, image = curve_pen.line(paths, shaken, np.ones(len(shaken), bool))
         ends = np.searchsorted(image, np.arange(9), side="right")
         inside = np.delete(np.sqrt((np.diff(line, axis=0) ** 2).sum(1)), ends[:-1] - 1)
         assert (inside < 0.5).mean() > 0.99  # all but the way from one curve to the next

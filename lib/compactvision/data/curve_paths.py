@@ -210,7 +210,7 @@ def _letters(draws: Draws, words: str) -> np.ndarray:
     table = np.array([row + (0,) * (26 - len(row)) for row in allowed])  # (26, 26)
     for place in range(1, _LONGEST):
         last = letters[:, place - 1]
-        chosen = keys.below_each(draws.bits(), sizes[last])
+        chosen = keys.below(draws.bits(), sizes[last])
         letters[:, place] = table[last, chosen]
     letters[np.arange(_LONGEST) >= number[:, None]] = -1
     return letters

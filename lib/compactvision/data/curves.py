@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from compactvision.data import curve_paths, keys
+from compactvision.data import curve_paths, curve_pen, keys
 from compactvision.data.arrays import ImageSet
 from compactvision.data.curve_paths import FONTS, TASKS, WORDS, Paths
 from compactvision.data.glyphs import class_numbers
@@ -35,9 +35,6 @@ _CLASS, _NUISANCE, _PATH, _TREMOR = range(4)  # separate streams of random numbe
 _KNOTS = ((8.0, 0.7), (4.0, 0.5), (2.0, 0.3))  # the tremor: spacing of its knots in 64ths of the side, and weight
 _DASH = 20.0  # with match="length" a dash and the gap behind it, in 64ths of the side
 _KEPT = 0.7  # share of an unshaken curve that is drawn with match="length"
-_GAP = 0.5  # between points of a line, in pixels
-_WIDEST = 1.0  # half the widest pen, in 64ths of the side
-_HALVINGS = 14  # of the interval in which the width of the pen is sought
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,14 +190,18 @@ def _draw(part, labels, numbers, task, amplitude, match, fonts, words, size) -> 
     shaken = _shake(paths, tremor, keys.stream(keys.key(part, _TREMOR), numbers), unit)
     length, straight = _lengths(paths, shaken), _lengths(paths, paths.xy)
     share = _KEPT * straight / length if match == "length" else np.full(len(numbers), 1.0)  # of the line that is drawn
-    distance = _distances(*_line(paths, shaken, _inked(paths, share, phase, unit)), len(numbers), size)  # (B, P)
+    distance = curve_pen.distances(
+        *curve_pen.line(paths, shaken, _inked(paths, share, phase, unit)), len(numbers), size
+    )  # (B, P)
     half = pen / 2
     if match != "nothing":
         steadily = np.full(len(numbers), _KEPT if match == "length" else 1.0)
-        steady = _distances(*_line(paths, paths.xy, _inked(paths, steadily, phase, unit)), len(numbers), size)
-        half = _other_pen(distance, unit, _ink(steady, half))
+        steady = curve_pen.distances(
+            *curve_pen.line(paths, paths.xy, _inked(paths, steadily, phase, unit)), len(numbers), size
+        )
+        half = curve_pen.other_pen(distance, unit, curve_pen.ink(steady, half))
     return {
-        "images": _cover(distance, half).reshape(-1, 1, size, size),
+        "images": curve_pen.cover(distance, half).reshape(-1, 1, size, size),
         "scale": paths.scale,
         "turn": paths.turn,
         "pen": 2 * half,
@@ -264,59 +265,6 @@ def _inked(paths: Paths, share: np.ndarray, phase: np.ndarray, unit: float) -> n
     """Return which points (T,) lie on a dash, if dashes take this share (B,) of the line and begin at a phase (B,)."""
     along = paths.along / (_DASH * unit) + phase[paths.image]
     return along - np.floor(along) < share[paths.image]
-
-
-def _line(paths: Paths, xy: np.ndarray, inked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return points (L, 2) no further than ``_GAP`` apart along the inked parts of the curves, and their pictures (L,).
-
-    At a corner a tremor pulls neighbours apart, and the pen does not leave the paper there.
-    """
-    curve = np.repeat(np.arange(len(paths.count)), paths.count)
-    step = (xy[paths.neighbours(curve)[1]] - xy)[inked]  # (I, 2)
-    pieces = np.floor(np.sqrt(step[:, 0] * step[:, 0] + step[:, 1] * step[:, 1]) / _GAP).astype(np.int64) + 1
-    of, place = curve_paths.expand(pieces)
-    return xy[inked][of] + step[of] * (place / pieces[of])[:, None], paths.image[inked][of]
-
-
-def _distances(xy: np.ndarray, image: np.ndarray, images: int, size: int) -> np.ndarray:
-    """Return the distance of each pixel's middle to the nearest point, (B, size^2) in pixels, where it is small.
-
-    Distances that matter for the widest pen are right; larger ones may be too large.
-    """
-    reach = math.ceil(_WIDEST * size / 64)  # pixels up to reach + 0.5 from a point are looked at
-    margin = reach + 1
-    wide = size + 2 * margin
-    xy = np.clip(xy, -0.9, size + 0.9) + margin
-    corner = np.floor(xy).astype(np.int64)  # pixel of the point, in the wide picture
-    inside = xy - corner - 0.5  # from the middle of that pixel
-    flat = (image * wide + corner[:, 1]) * wide + corner[:, 0]
-    square = np.full(images * wide * wide, (reach + 0.5) ** 2, dtype=np.float64)
-    for right in range(-reach, reach + 1):
-        for down in range(-reach, reach + 1):
-            x, y = inside[:, 0] - right, inside[:, 1] - down
-            np.minimum.at(square, flat + down * wide + right, x * x + y * y)
-    square = square.reshape(images, wide, wide)[:, margin:-margin, margin:-margin]
-    return np.sqrt(square.reshape(images, -1)).astype(np.float32)
-
-
-def _cover(distance: np.ndarray, half: np.ndarray) -> np.ndarray:
-    """Return the ink of each pixel (B, P) as bytes, for a pen of half this width (B,) in pixels."""
-    edge = (half + 0.5).astype(np.float32)[:, None]
-    return np.floor(np.clip(edge - distance, 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
-
-
-def _ink(distance: np.ndarray, half: np.ndarray) -> np.ndarray:
-    return _cover(distance, half).sum(axis=1, dtype=np.int64)
-
-
-def _other_pen(distance: np.ndarray, unit: float, ink: np.ndarray) -> np.ndarray:
-    """Return half the width of the narrowest pen, (B,) pixels, that leaves at least this ink (B,)."""
-    low, high = np.full(len(ink), -0.4), np.full(len(ink), _WIDEST * unit)
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        enough = _ink(distance, middle) >= ink
-        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-    return high
 
 
 def _validate(n, task, amplitude, match, fonts, words, size) -> None:

@@ -59,14 +59,12 @@ def uniform(bits: np.ndarray) -> np.ndarray:
     return (bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
 
 
-def below(bits: np.ndarray, bound: int) -> np.ndarray:
-    """Turn 64-bit hashes into int64 in [0, bound), 1 <= bound < 2**32, from their upper 32 bits."""
-    return (((bits >> np.uint64(32)) * np.uint64(bound)) >> np.uint64(32)).astype(np.int64)
+def below(bits: np.ndarray, bound: int | np.ndarray) -> np.ndarray:
+    """Turn 64-bit hashes into int64 in [0, bound), 1 <= bound < 2**32, from their upper 32 bits.
 
-
-def below_each(bits: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """As :func:`below`, with a bound for each hash: integers of the shape of ``bits``."""
-    return (((bits >> np.uint64(32)) * bounds.astype(np.uint64)) >> np.uint64(32)).astype(np.int64)
+    ``bound`` is one number, or one for each hash.
+    """
+    return (((bits >> np.uint64(32)) * np.asarray(bound, dtype=np.uint64)) >> np.uint64(32)).astype(np.int64)
 
 
 def permutation(base: int, n: int) -> np.ndarray:
