@@ -131,12 +131,16 @@ class TestSteps:
     def test_slow_temperature_in_units_of_the_layer(self):
         apart = dcff.distances(torch.tensor([[0.0], [2.0], [6.0], [6.0]]))  # pairs 0 2 4 4 6 6, lower median 4
         for epoch in (0, 5, 10):
-            expected = (1 + 49 * math.tanh(4 * epoch / 10) / math.tanh(4)) / 4
+            expected = (1 + 19 * math.tanh(epoch / 10) / math.tanh(1)) / 4
             assert dcff.slow_temperature(apart, epoch, 10) == pytest.approx(expected, rel=1e-12)
         weight = drawn(6)
         once = dcff.mixing(dcff.distances(weight), dcff.slow_temperature(dcff.distances(weight), 3, 10))
         far = dcff.distances(1000 * weight)
         torch.testing.assert_close(dcff.mixing(far, dcff.slow_temperature(far, 3, 10)), once)
+        alike = dcff.distances(torch.randn(64, 600))
+        warmths = [dcff.slow_temperature(alike, epoch, 30) for epoch in (0, 3, 6, 10, 30)]
+        shares = [float(dcff.mixing(alike, warmth).diagonal().mean()) for warmth in warmths]
+        assert shares[0] < 0.05 < shares[1] < 0.5 < shares[2] < 0.98 < shares[3] <= shares[4]
         for equal in (torch.ones(3, 2), torch.ones(1, 2)):
             assert dcff.slow_temperature(dcff.distances(equal), 0, 10) == 1
 
