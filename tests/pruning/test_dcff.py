@@ -17,7 +17,8 @@ from networks import with_statistics
 from oracles import dcff as oracle
 
 TOY = torch.from_numpy(np.random.RandomState(0).randn(8, 2, 3, 3))
-RULES = {name: getattr(dcff_network, name) for name in ("exact", "official", "official_unmixed", "largest", "first")}
+RULES = {name: getattr(dcff_network, name) for name in ("exact", "official", "largest", "first")}
+RULES["official_unmixed"] = dcff_network.unmixed(dcff_network.official)
 
 
 def drawn(filters, *shape, seed=0):
@@ -100,7 +101,8 @@ class TestSteps:
         scores = dcff.importance(apart, warmth)
         torch.testing.assert_close(scores, double(oracle.importance(rows)), rtol=1e-8, atol=1e-8)
         official = dcff.importance(apart, warmth, mode="official", previous=torch.zeros(filters))
-        assert official.tolist() == pytest.approx(oracle.official(rows, [0.0] * filters), rel=1e-5, abs=1e-4)
+        single = double(rows).float().tolist()  # where published scores are computed, and weights underflow
+        assert official.tolist() == pytest.approx(oracle.official(single, [0.0] * filters), rel=1e-5, abs=1e-4)
         keep = 1 + seed % filters
         chosen = dcff.choose(scores, keep)
         assert chosen.tolist() == oracle.choose(scores.tolist(), keep)
@@ -386,7 +388,7 @@ class TestTraining:
 
     def test_unmixed_control_chooses_alike(self):
         _, mixed = trained(dcff_network.official)
-        model, single = trained(dcff_network.official_unmixed)
+        model, single = trained(RULES["official_unmixed"])
         for a, b in zip(mixed.kept, single.kept, strict=True):
             assert all((a[name] == b[name]).all() for name in a)
         assert set(model.features[0].mixing.flatten().tolist()) == {0.0, 1.0}
@@ -397,6 +399,20 @@ class TestTraining:
             model.features[0].weight[[1, 3, 4, 7]] *= 5
         _, fusion = trained(dcff_network.largest, model, epochs=1)
         assert fusion.kept[0]["features.0"].tolist() == [1, 3, 4, 7]
+
+    def test_a_filter_that_stays_keeps_its_row(self):
+        best = {0: [0, 1, 2, 3], 1: [5, 1, 2, 4], 2: [7, 6, 5, 2]}
+
+        def rule(weight, epoch, epochs, previous):
+            scores = torch.zeros(len(weight), dtype=torch.float64)
+            scores[best[epoch]] = 1
+            return torch.eye(len(weight)).double(), scores
+
+        model, fusion = trained(rule)
+        kept = [epoch["features.0"].tolist() for epoch in fusion.kept]
+        assert kept == [[0, 1, 2, 3], [4, 1, 2, 5], [6, 7, 2, 5]]
+        assert [epoch["features.0"] for epoch in fusion.swaps()] == [0, 2, 2]
+        assert model.features[0].mixing.argmax(1).tolist() == kept[-1]
 
     def test_first_filters_are_a_narrow_network_from_scratch(self):
         model = chain()
@@ -540,6 +556,8 @@ APART = torch.zeros(2, 2)
         (lambda: dcff.choose(torch.ones(2, 2), 1), "scores must be 1-D"),
         (lambda: dcff.choose(torch.tensor([1, NAN]), 1), "scores must be 1-D without NaN"),
         (lambda: dcff.choose(torch.ones(2), 0), "keep must be between 1 and 2, got 0"),
+        (lambda: dcff.in_place(torch.tensor([1, 2]), torch.tensor([1])), "chosen and before must be equally many"),
+        (lambda: dcff.in_place(torch.tensor([1, 1]), torch.tensor([1, 2])), "without repetitions"),
         (lambda: dcff.choose(torch.ones(2), 3), "keep must be between 1 and 2, got 3"),
         (lambda: dcff.FusedConv2d(nn.Conv2d(4, 4, 1, groups=2), 5), "narrow must be ungrouped"),
         (lambda: dcff.FusedConv2d(nn.Conv2d(4, 4, 3, padding_mode="reflect"), 5), "narrow must be ungrouped"),

@@ -167,6 +167,28 @@ def choose(scores: Tensor, keep: int) -> Tensor:
     return scores.sort(descending=True, stable=True).indices[:keep].sort().values
 
 
+def in_place(chosen: Tensor, before: Tensor) -> Tensor:
+    """Return chosen indices such that those chosen before keep their places; new ones take the others, ascending.
+
+    A place is a channel: BatchNorm and the next layer know a filter by it.
+
+    Parameters
+    ----------
+    chosen, before : Tensor
+        (keep,) each, without repetitions.
+
+    Raises
+    ------
+    ValueError
+        If their shapes differ or an index is repeated.
+    """
+    now, old = chosen.tolist(), before.tolist()
+    if chosen.shape != before.shape or len(set(now)) < len(now) or len(set(old)) < len(old):
+        raise ValueError(f"chosen and before must be equally many, without repetitions, got {now} and {old}")
+    new = iter(sorted(set(now) - set(old)))
+    return chosen.new_tensor([index if index in now else next(new) for index in old])
+
+
 class FusedConv2d(nn.Module):
     """Convolution that trains many filters and computes with few, each a mixture of all.
 

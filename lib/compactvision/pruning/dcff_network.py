@@ -19,6 +19,7 @@ from compactvision.pruning.dcff import (
     choose,
     distances,
     importance,
+    in_place,
     mixing,
     slow_temperature,
     temperature,
@@ -98,10 +99,14 @@ def official(weight: Tensor, epoch: int, epochs: int, previous: Tensor | None) -
     return mixing(apart, warmth), importance(apart, warmth, mode="official", previous=previous)
 
 
-def official_unmixed(weight: Tensor, epoch: int, epochs: int, previous: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Rule, a control: the choice of :func:`official`, but single filters from the first epoch on."""
-    mixed, scores = official(weight, epoch, epochs, previous)
-    return torch.eye(len(mixed)).to(mixed), scores
+def unmixed(rule: Rule) -> Rule:
+    """Return a control: the choice of a rule, but single filters from the first epoch on."""
+
+    def single(weight: Tensor, epoch: int, epochs: int, previous: Tensor | None) -> tuple[Tensor, Tensor]:
+        mixed, scores = rule(weight, epoch, epochs, previous)
+        return torch.eye(len(mixed)).to(mixed), scores
+
+    return single
 
 
 def largest(weight: Tensor, epoch: int, epochs: int, previous: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -119,8 +124,9 @@ def first(weight: Tensor, epoch: int, epochs: int, previous: Tensor | None) -> t
 class DynamicFusion:
     """Callback of ``training.fit`` that sets the mixing of every :class:`compactvision.pruning.dcff.FusedConv2d`.
 
-    It does so before each epoch, from the filters as they are then; during an epoch the mixing is constant. The rows
-    are in the order of the filters. After training the model has the mixing of the last epoch.
+    It does so before each epoch, from the filters as they are then; during an epoch the mixing is constant. At first
+    the rows are in the order of the filters; later a filter that stays keeps its row. After training the model has the
+    mixing of the last epoch.
 
     Parameters
     ----------
@@ -180,6 +186,8 @@ class DynamicFusion:
         for name, _, conv in fused_layers(state.model):
             mixed, found = self.rule(conv.weight.detach(), epoch, state.epochs, previous.get(name))
             chosen = choose(found, conv.out_channels)
+            if self.kept:
+                chosen = in_place(chosen, self.kept[-1][name].to(chosen.device))
             conv.mix_(mixed[chosen])
             scores[name], kept[name] = found.cpu(), chosen.cpu()
         self.scores.append(scores)
