@@ -104,16 +104,12 @@ def _drawn(found: tuple[Point, ...]) -> str:
                     markersize=11 if whole else 7,
                     color=plots.INK if whole else plots.PALETTE[number],
                     capsize=3,
-                )
-                axis.annotate(
-                    point.name.replace("_", " "),
-                    (100 * getattr(point, share), 100 * point.accuracy),
-                    xytext=(0, -16),
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=9,
+                    label=point.name.partition("_")[0],
                 )
             axis.set(xlabel=label, xlim=(0, 112))
+        handles, names = axes[0].get_legend_handles_labels()
+        once = dict(zip(names, handles, strict=True))  # a chapter has several points
+        axes[0].legend(once.values(), once.keys(), loc="lower left", fontsize=9)
         axes[0].set_ylabel("accuracy, %")
         axes[0].margins(y=0.3)
         said = "; ".join(f"{p.name.replace('_', ' ')} {p.macs:.0%} of the MACs, {p.accuracy:.1%}" for p in found)
