@@ -21,12 +21,10 @@ from torch import Tensor, nn
 from compactvision import hooks
 from compactvision.measure import evaluating
 from compactvision.surgery.criteria import Criterion
-from compactvision.surgery.layers import named_layers
+from compactvision.surgery.layers import activations_behind, named_layers
 
 MODES = ("batch", "image", "weight")
 METHODS = ("gram", "svd")
-WRITERS = (nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d)
-ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Hardswish)
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 
@@ -41,7 +39,7 @@ def nuclear_norm(matrices: Tensor, *, method: str = "gram") -> Tensor:
     method : {"gram", "svd"}, default "gram"
         "svd" takes singular values. "gram" takes the square roots of the eigenvalues of the smaller of ``A A^T`` and
         ``A^T A`` in float64, on a CPU a share of the matrices on each core, which is several times faster; singular
-        values below about 1e-8 of the largest are lost in its rounding.
+        values below about 1e-8 of the largest are lost in its rounding. Where squares overflow, "svd" steps in.
 
     Returns
     -------
@@ -60,12 +58,13 @@ def nuclear_norm(matrices: Tensor, *, method: str = "gram") -> Tensor:
     dtype = torch.float64 if matrices.dtype == torch.float64 else torch.float32
 
     def norms(a: Tensor) -> Tensor:
+        if method == "gram":
+            wide, exact = a.shape[-2] <= a.shape[-1], a.double()
+            gram = exact @ exact.mT if wide else exact.mT @ exact
+            if gram.diagonal(dim1=-2, dim2=-1).sum().isfinite():
+                return torch.linalg.eigvalsh(gram).clamp(min=0).sqrt().sum(-1)
         _refuse_not_finite("matrices", a)
-        if method == "svd":
-            return torch.linalg.svdvals(a.to(dtype)).sum(-1)
-        a = a if a.shape[-2] <= a.shape[-1] else a.mT  # (N, p, q) with p <= q
-        a = a.contiguous().double()
-        return torch.linalg.eigvalsh(a @ a.mT).clamp(min=0).sqrt().sum(-1)
+        return torch.linalg.svdvals(a.to(dtype)).sum(-1)
 
     flat = matrices.reshape(-1, *matrices.shape[-2:])  # (N, P, Q)
     return _on_all_cores(norms, flat).reshape(matrices.shape[:-2]).to(dtype)
@@ -164,51 +163,6 @@ def map_rank(maps: Tensor) -> Tensor:
     return torch.linalg.matrix_rank(maps.float()).float().mean(0)  # (B, C) -> (C,)
 
 
-def scored_maps(model: nn.Module, inputs: Tensor) -> dict[str, str]:
-    """Find the layers whose activation a criterion can read: those whose output is the input of an activation module.
-
-    Where a convolution is followed by BatchNorm, that is the BatchNorm; both have the same channels. Sums of a residual
-    stream stand behind no single layer and are not among them.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Run once in evaluation mode and left as it was.
-    inputs : Tensor
-        A batch.
-
-    Returns
-    -------
-    dict of str to str
-        From the layer's name in ``surgery.channel_graph`` to the path of the activation module.
-    """
-    outputs: list[tuple[Tensor, str]] = []  # tensors are kept, so that no two of them share an identity
-    pairs: dict[str, str] = {}
-
-    def wrote(name: str) -> Callable:
-        return lambda module, args, output: outputs.append((output, name))
-
-    def reads(path: str) -> Callable:
-        def hook(module: nn.Module, args: tuple) -> None:
-            pairs.update({name: path for output, name in outputs if output is args[0]})
-
-        return hook
-
-    handles = []
-    for name, path, module in named_layers(model):
-        if isinstance(module, WRITERS):
-            handles.append(module.register_forward_hook(wrote(name)))
-        elif isinstance(module, ACTIVATIONS):
-            handles.append(module.register_forward_pre_hook(reads(path)))
-    try:
-        with torch.no_grad(), evaluating(model):
-            model(inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return pairs
-
-
 def energy(
     batches: Batches | None = None,
     *,
@@ -228,7 +182,8 @@ def energy(
         have the same.
     layers : mapping of str to str, optional
         From a layer's name in the channel graph to the path of the module whose output is read; by default
-        :func:`scored_maps`. For a residual stream: the last BatchNorm of a block to the activation behind the sum.
+        :func:`compactvision.surgery.activations_behind`. For a residual stream: the last BatchNorm of a block to the
+        activation behind the sum.
     method : {"gram", "svd"}, default "gram"
         See :func:`nuclear_norm`.
 
@@ -261,7 +216,7 @@ def _averaged(
         where, sums, sizes = layers, {}, []
         with torch.no_grad(), evaluating(model):
             for inputs, _ in batches:
-                where = where or scored_maps(model, inputs)
+                where = where or activations_behind(model, inputs)
                 with hooks.capture(model, list(where.values())) as maps:
                     model(inputs)
                 for name, path in where.items():
@@ -302,5 +257,5 @@ def _four_dimensional(maps: Tensor) -> Tensor:
 
 
 def _refuse_not_finite(name: str, values: Tensor) -> None:
-    if not values.sum(dtype=torch.float64).isfinite() and not values.isfinite().all():  # the sum is the faster look
+    if not values.isfinite().all():
         raise ValueError(f"{name} must be finite, got {values[~values.isfinite()][0]}")

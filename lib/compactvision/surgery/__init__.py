@@ -14,7 +14,7 @@ from compactvision.surgery.apply import mask, measured_latency, prune
 from compactvision.surgery.files import load, save
 from compactvision.surgery.graph import ChannelGraph, Group, Layer, channel_graph
 from compactvision.surgery.iterate import Round, iterate
-from compactvision.surgery.layers import Gathered, Scattered, named_layers
+from compactvision.surgery.layers import Gathered, Scattered, activations_behind, named_layers
 from compactvision.surgery.plan import Plan, keep_plan, make_plan
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Plan",
     "Round",
     "Scattered",
+    "activations_behind",
     "channel_graph",
     "criteria",
     "iterate",

@@ -1,12 +1,17 @@
-"""Wrappers that let a layer read part of a stream or write into part of it, and names that see through them."""
+"""Wrappers that let a layer read or write part of a stream, names that see through them, and what stands behind."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from compactvision.measure import evaluating
 from compactvision.models.layers import ChannelMap
+
+_WRITERS = (nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d)
+_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Hardswish)
 
 
 class Gathered(nn.Sequential):
@@ -55,3 +60,48 @@ def named_layers(model: nn.Module) -> Iterator[tuple[str, str, nn.Module]]:
             inside |= {f"{path}.0": name, f"{path}.1": f"{name}:out"}
         else:
             yield name, path, module
+
+
+def activations_behind(model: nn.Module, inputs: Tensor) -> dict[str, str]:
+    """Find the layers whose output is the input of an activation module, and that module.
+
+    Where a convolution is followed by BatchNorm, that is the BatchNorm; both have the same channels. Sums of a residual
+    stream stand behind no single layer and are not among them.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Run once in evaluation mode and left as it was.
+    inputs : Tensor
+        A batch.
+
+    Returns
+    -------
+    dict of str to str
+        From the layer's name in ``surgery.channel_graph`` to the path of the activation module.
+    """
+    outputs: list[tuple[Tensor, str]] = []  # tensors are kept, so that no two of them share an identity
+    pairs: dict[str, str] = {}
+
+    def wrote(name: str) -> Callable:
+        return lambda module, args, output: outputs.append((output, name))
+
+    def reads(path: str) -> Callable:
+        def hook(module: nn.Module, args: tuple) -> None:
+            pairs.update({name: path for output, name in outputs if output is args[0]})
+
+        return hook
+
+    handles = []
+    for name, path, module in named_layers(model):
+        if isinstance(module, _WRITERS):
+            handles.append(module.register_forward_hook(wrote(name)))
+        elif isinstance(module, _ACTIVATIONS):
+            handles.append(module.register_forward_pre_hook(reads(path)))
+    try:
+        with torch.no_grad(), evaluating(model):
+            model(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return pairs
