@@ -105,21 +105,40 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_methods_digest_follows_names_and_texts_only(tmp_path, monkeypatch):
+@pytest.mark.parametrize("digest_of", [records.text_digest, records.method_digest])
+def test_digests_follow_names_and_texts_only(tmp_path, monkeypatch, digest_of):
     monkeypatch.setattr(provenance, "PACKAGE", tmp_path)
     (tmp_path / "family").mkdir()
     one, two = tmp_path / "family" / "one.py", tmp_path / "two.py"
     one.write_bytes(b"x = 1\ny = 2\n")
     two.write_bytes(b"z = 3\n")
-    digest = records.method_digest(("family", "two.py"))
+    digest = digest_of(("family", "two.py"))
     one.write_bytes(b"x = 1   \r\ny = 2\r\n\r\n")
-    assert records.method_digest(("family", "two.py")) == digest
+    assert digest_of(("family", "two.py")) == digest
     one.write_bytes(b"x = 1\ny = 3\n")
-    assert records.method_digest(("family", "two.py")) != digest
+    assert digest_of(("family", "two.py")) != digest
     one.write_bytes(b"x = 1\ny = 2\n")
-    assert records.method_digest(("family/one.py", "two.py")) == digest
+    assert digest_of(("family/one.py", "two.py")) == digest
     with pytest.raises(ValueError, match=r"files: 'three\.py' is no file or sub-package"):
-        records.method_digest(("three.py",))
+        digest_of(("three.py",))
+
+
+def test_words_change_the_digest_of_the_text_but_not_that_of_the_method(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path)
+    file = tmp_path / "one.py"
+
+    def digests(text):
+        file.write_text(text)
+        return records.text_digest(("one.py",)), records.method_digest(("one.py",))
+
+    code = 'A = "# no comment"\n"""What A is."""\ndef f(x):\n    """Old\n    words."""\n    return "x"  # old\n'
+    text, method = digests(code)
+    for change in (("Old", "New"), ("# old", "# new"), ("What", "Which"), ("words.", "words.\n\n    More.")):
+        other = digests(code.replace(*change))
+        assert other[0] != text
+        assert other[1] == method
+    for change in (("no comment", "comment"), ('"x"', '"y"'), ("A =", "B ="), ("    return", "    x = 1\n    return")):
+        assert digests(code.replace(*change))[1] != method
 
 
 def test_the_commit_is_that_of_the_working_copy_or_unknown(tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ def executed(path) -> Path:
     notebook = notebooks.read(path)
     for number, cell in enumerate(notebooks.code_cells(notebook), start=1):
         cell["execution_count"] = number
-    digests = {"code": notebooks.code_digest(notebook), "package": records.method_digest(("measure",))}
+    digests = {"code": notebooks.code_digest(notebook), "package": records.text_digest(("measure",))}
     notebook["metadata"]["compactvision"] = digests
     path.write_text(json.dumps(notebook))
     return path
@@ -48,7 +48,7 @@ def test_execution_stores_outputs_digests_and_no_traces(path, edit):
     assert "<caption>What was logged</caption>" in "".join(cells[5]["outputs"][0]["data"]["text/html"])
     assert notebook["metadata"]["compactvision"] == {
         "code": notebooks.code_digest(notebooks.read(path)),
-        "package": records.method_digest(("measure",)),
+        "package": records.text_digest(("measure",)),
     }
     assert notebook["metadata"]["language_info"] == {"name": "python"}
     assert all(set(cell["metadata"]) <= {"tags"} for cell in notebook["cells"])
@@ -113,7 +113,7 @@ def test_stale_tells_code_and_method_apart(executed, edit, monkeypatch):
     edit(executed, 1, "print('another set-up cell')")
     assert notebooks.stale(executed) is None
     with monkeypatch.context() as patch:
-        patch.setattr(records, "method_digest", lambda files: "other")
+        patch.setattr(records, "text_digest", lambda files: "other")
         assert "the method behind tiny.ipynb has changed" in notebooks.stale(executed)
     edit(executed, 5, "x = 1")
     assert notebooks.stale(executed).startswith("the code cells of tiny.ipynb have changed")

@@ -62,8 +62,8 @@ def cleaned(notebook: Notebook) -> Notebook:
 
 
 def package_digest(slug: str) -> str | None:
-    """Return the digest of a chapter's method, None for a notebook that belongs to no chapter."""
-    return records.method_digest(schema.load(slug).files) if slug in schema.slugs() else None
+    """Return the digest of a chapter's files, whose text it may show; None for a notebook of no chapter."""
+    return records.text_digest(schema.load(slug).files) if slug in schema.slugs() else None
 
 
 def execute(path: Path, *, timeout: int = 600) -> None:

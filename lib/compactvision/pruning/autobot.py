@@ -73,7 +73,7 @@ def gated(
     graph : ChannelGraph
         Of this model.
     gates : Tensor
-        (units,), in [0, 1].
+        (units,), in [0, 1], which is not checked.
     gate : callable, default :func:`multiply`
         What a gate does.
     behind : mapping of str to sequence of str, optional
@@ -174,7 +174,8 @@ def learn(
     graph : ChannelGraph
         Its groups are gated.
     batches : iterable of (Tensor, Tensor)
-        Inputs and targets on the model's device; begun anew, as the next epoch, where they run out.
+        Inputs and targets on the model's device; read anew, as the next epoch, where they run out. A generator, which
+        can be read once, must give ``steps`` batches.
     flops : Flops
         From :func:`compactvision.pruning.autobot_budget.count`.
     target : float

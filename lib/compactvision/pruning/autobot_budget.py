@@ -60,8 +60,8 @@ class Flops:
 def count(model: nn.Module, graph: surgery.ChannelGraph, example: Example, *, convention: str = "thop") -> Flops:
     """Return the operations of a network as a function of its gates.
 
-    A convolution costs (soft input channels) x (soft output channels) x output pixels x kernel; BatchNorm two
-    operations an element; average pooling one an output, adaptive pooling ``k * k + 1``. These are
+    A convolution costs (soft input channels) x (soft output channels) x output pixels x kernel. With "thop" a BatchNorm
+    costs two operations an element, average pooling one an output, adaptive pooling ``k * k + 1``. These are
     multiply-accumulates, though the paper calls them FLOPs. The paper's code leaves biases of convolutions out of what
     gates change; here they follow their channels, so that for gates of 0 and 1 the count is that of the pruned network.
     A function that pools, where no module does, is a constant, as in the paper's code.
@@ -125,7 +125,10 @@ def budget_loss(flops: Tensor, target: float, whole: float) -> Tensor:
 
 
 def above(graph: surgery.ChannelGraph, gates: Tensor, threshold: float) -> Tensor:
-    """Return which units stay (units,): gates above the threshold, what has no gate, and the best of each layer."""
+    """Return which units stay (units,): gates above the threshold, what has no gate, and the best of each layer.
+
+    ``gates`` is (units,); values outside of [0, 1] are compared like others. Errors as for :func:`check_gates`.
+    """
     check_gates(graph, gates)
     kept = ungated(graph) | (gates.detach().cpu() > threshold)
     for group in graph.groups.values():
@@ -161,14 +164,16 @@ def cut(
         Budget, in the unit of ``flops``.
     search : {"exact", "bisection"}, default "exact"
         "exact": the lowest threshold within the budget, over all values of gates. "bisection": as the paper's code,
-        from 0.5 with steps of a quarter, an eighth and so on; it can end a channel above the budget.
+        from 0.5 with steps of a quarter, an eighth and so on. It ends within ``tolerance`` operations on either side of
+        the budget, or after ``rounds`` steps wherever it stands, and does not ask whether the budget can be met.
     tolerance, rounds
         Where the bisection stops.
 
     Raises
     ------
     ValueError
-        If ``gates`` has another shape or holds NaN, ``search`` is unknown, or one channel a layer costs more.
+        If ``gates`` has another shape or holds NaN, ``search`` is unknown, or, with "exact", one channel a layer
+        costs more.
     """
     check_gates(graph, gates)
     gates = gates.detach().cpu()

@@ -76,12 +76,12 @@ def temperature(epoch: int, epochs: int, *, start: float = 1.0, end: float = 1e4
 
 
 def slow_temperature(distances: Tensor, epoch: int, epochs: int) -> float:
-    """Return a temperature in units of the layer: nearly linear from 1 to 20 over its median distance.
+    """Return a temperature in units of the layer: from 1 to 20 over its median distance.
 
-    A choice of this book. Distances in a layer are nearly alike, so that mixtures of ``c`` filters turn into single
-    ones where temperature times distance passes ``log(c)``, 3 to 6 in usual layers. This schedule passes there within
-    the first third of the training, however long that is. The unit is 1 where the median over pairs is 0 or there is
-    no pair. Errors as for :func:`temperature` and :func:`mixing`.
+    A choice of this book, along the first and gently bent part of a tanh. Distances in a layer are nearly alike, so
+    that mixtures of ``c`` filters turn into single ones where temperature times distance passes ``log(c)``, 3 to 6 in
+    usual layers. This schedule passes there within the first third of the training, however long that is. The unit is 1
+    where the median over pairs is 0 or there is no pair. Errors as for :func:`temperature` and :func:`mixing`.
     """
     _check_distances(distances)
     pairs = distances[torch.triu_indices(*distances.shape, offset=1, device=distances.device).unbind()]

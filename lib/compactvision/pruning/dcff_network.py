@@ -1,8 +1,8 @@
 """Dynamic-coded filter fusion of a whole network: putting it in, running it through a training, taking it out.
 
 :func:`fuse` makes a narrow network train many filters, :func:`compact` the ordinary narrow network of the result.
-A *rule* says for one layer and epoch how its filters are mixed and how they score. :func:`exact` is the method as its
-text describes it, :func:`official` as the published code runs it (Lin et al. 2021); the others are controls.
+A *rule* says for one layer and epoch how its filters are mixed and how they score. :func:`exact` has the formulas as
+they are written, :func:`official` those of the published code (Lin et al. 2021); the others are controls.
 :class:`DynamicFusion` applies a rule to all layers before each epoch.
 """
 
@@ -87,7 +87,7 @@ def fused_layers(model: nn.Module) -> Iterator[tuple[str, str, FusedConv2d]]:
 
 
 def exact(weight: Tensor, epoch: int, epochs: int, previous: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Rule: the method as its text describes it, with a temperature that rises over the whole training."""
+    """Rule: the formulas as they are written, with this book's slow temperature in place of the published one."""
     apart = distances(weight)
     warmth = slow_temperature(apart, epoch, epochs)
     return mixing(apart, warmth), importance(apart, warmth)

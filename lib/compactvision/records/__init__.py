@@ -8,6 +8,7 @@ from compactvision.records.provenance import (
     commit,
     describe_device,
     method_digest,
+    text_digest,
     versions,
 )
 from compactvision.records.record import (
@@ -37,6 +38,7 @@ __all__ = [
     "method_digest",
     "read",
     "save",
+    "text_digest",
     "versions",
     "write",
 ]
