@@ -59,7 +59,8 @@ def nuclear_norm(matrices: Tensor, *, method: str = "gram") -> Tensor:
 
     def norms(a: Tensor) -> Tensor:
         if method == "gram":
-            wide, exact = a.shape[-2] <= a.shape[-1], a.double()
+            exact = a.to(torch.float64, memory_format=torch.contiguous_format)  # one copy, also of a transposed batch
+            wide = a.shape[-2] <= a.shape[-1]
             gram = exact @ exact.mT if wide else exact.mT @ exact
             if gram.diagonal(dim1=-2, dim2=-1).sum().isfinite():
                 return torch.linalg.eigvalsh(gram).clamp(min=0).sqrt().sum(-1)
