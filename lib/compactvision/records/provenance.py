@@ -133,10 +133,10 @@ def method_digest(files: tuple[str, ...]) -> str:
 
     Comments, docstrings and blank lines do not count: a better word makes no result one of older code.
     """
-    return _digest(files, code_only)
+    return _digest(files, _code_only)
 
 
-def code_only(source: str) -> str:
+def _code_only(source: str) -> str:
     """Return a Python file without comments, docstrings and blank lines."""
     lines = source.splitlines()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):

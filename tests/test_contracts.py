@@ -1,0 +1,16 @@
+"""The import contracts name what they promise to hold apart."""
+
+import tomllib
+
+from compactvision.claims import schema
+
+
+def test_the_method_of_every_paper_is_in_the_contract(repo):
+    contracts = tomllib.loads((repo / "lib/pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (independent,) = (contract for contract in contracts if contract["type"] == "independence")
+    package = repo / "lib" / "compactvision"
+    methods = {
+        f"compactvision.{path.parent.name}.{slug}" for slug in schema.slugs() for path in package.glob(f"*/{slug}.py")
+    }
+    assert len(methods) >= 8
+    assert set(independent["modules"]) == methods
