@@ -8,7 +8,7 @@ from .losses import NonFiniteLoss
 from .precision import fast_precision
 from .schedules import Schedule
 from .state import Callback, State, group_of
-from .tuning import tune
+from .tuning import renewed, tune
 
 __all__ = [
     "Callback",
@@ -20,6 +20,7 @@ __all__ = [
     "fast_precision",
     "fit",
     "group_of",
+    "renewed",
     "schedules",
     "tune",
 ]
