@@ -12,21 +12,19 @@ The criteria return one 1-D tensor for each layer, higher means keep, and go int
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor, nn
 
 from compactvision import hooks
-from compactvision.measure import evaluating
+from compactvision.measure import Batches, evaluating
 from compactvision.surgery.criteria import Criterion
 from compactvision.surgery.layers import activations_behind, named_layers
 
 MODES = ("batch", "image", "weight")
 METHODS = ("gram", "svd")
-
-Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 def nuclear_norm(matrices: Tensor, *, method: str = "gram") -> Tensor:

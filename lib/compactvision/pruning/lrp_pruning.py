@@ -15,7 +15,7 @@ The criterion goes into ``compactvision.surgery``::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -23,14 +23,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from compactvision.measure import evaluating
+from compactvision.measure import Batches, evaluating
 from compactvision.pruning.lrp_rules import Apply, Rule, quotient, z_plus
 from compactvision.surgery.criteria import Criterion
 from compactvision.surgery.layers import named_layers
 
 SEEDS = ("one-hot", "logit")
-
-Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
