@@ -47,7 +47,7 @@ class ProximalSlimming:
     >>> model = models.small_cnn(4, widths=(6, 8), generator=torch.Generator().manual_seed(1))
     >>> slim.steps.reset_batch_norm_(model)
     >>> noise = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(2))
-    >>> slimming = slim.ProximalSlimming(2 * slim.steps.needed_penalty(16, learning_rate=0.1, beta=100.0))
+    >>> slimming = slim.ProximalSlimming(slim.steps.needed_penalty(16, learning_rate=0.1, beta=100.0))
     >>> _ = training.fit(
     ...     model,
     ...     [(noise, torch.arange(16) % 4)] * 16,
