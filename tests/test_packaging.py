@@ -1,4 +1,4 @@
-"""What `pip install` of the package alone brings: licence, README, links, types, the command, and working first lines."""
+"""What `pip install` of the package alone brings: licence, README, links, types, the command, lines that run."""
 
 import re
 import shutil
@@ -18,11 +18,16 @@ USER_SCRIPT = """from compactvision import models, surgery
 
 model = models.resnet20()
 graph = surgery.channel_graph(model, (3, 32, 32))
-plan = surgery.make_plan(graph, surgery.criteria.l1, keep=0.5)
+plan = surgery.make_plan(graph, surgery.criteria.l1(), keep=0.5)
 small = surgery.prune(model, plan)
 reveal_type(surgery.prune)
 """
-BUILD = "import sys; from setuptools import build_meta; out = sys.argv[1]; build_meta.build_wheel(out); build_meta.build_sdist(out)"
+BUILD = """import sys
+from setuptools import build_meta
+out = sys.argv[1]
+build_meta.build_wheel(out)
+build_meta.build_sdist(out)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +107,9 @@ def test_a_users_script_is_typed(wheel, tmp_path):
 
 @pytest.mark.parametrize("page", ["README.md", "lib/README.md"])
 def test_the_first_lines_on_the_page_run(page, repo, capsys):
-    blocks = re.findall(r"^```python\n(.*?)^```", (repo / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (repo / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
     assert blocks
     for block in blocks:
         exec(compile(block, page, "exec"), {})
