@@ -3,6 +3,7 @@
 import tomllib
 
 from compactvision.claims import schema
+from compactvision.records.provenance import method_files
 
 
 def test_the_method_of_every_paper_is_in_the_contract(repo):
@@ -10,7 +11,18 @@ def test_the_method_of_every_paper_is_in_the_contract(repo):
     (independent,) = (contract for contract in contracts if contract["type"] == "independence")
     package = repo / "lib" / "compactvision"
     methods = {
-        f"compactvision.{path.parent.name}.{slug}" for slug in schema.slugs() for path in package.glob(f"*/{slug}.py")
+        f"compactvision.{path.parent.name}.{path.stem}"
+        for slug in schema.slugs()
+        for path in package.glob(f"*/{slug}*")
+        if path.name == f"{slug}.py" or (path.name == slug and (path / "__init__.py").is_file())
     }
     assert len(methods) >= 8
     assert set(independent["modules"]) == methods
+
+
+def test_a_chapter_counts_its_own_method_among_the_files_behind_its_numbers(repo):
+    package = repo / "lib" / "compactvision"
+    own = {slug: [*package.glob(f"*/{slug}.py"), *package.glob(f"*/{slug}/*.py")] for slug in schema.slugs()}
+    forgotten = {slug: set(paths) - set(method_files(schema.load(slug).files)) for slug, paths in own.items()}
+    assert sum(map(len, own.values())) >= 8
+    assert {slug: paths for slug, paths in forgotten.items() if paths} == {}
