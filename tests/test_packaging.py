@@ -105,7 +105,7 @@ def test_a_users_script_is_typed(wheel, tmp_path):
     assert "plan: compactvision.surgery.plan.Plan" in revealed
 
 
-@pytest.mark.parametrize("page", ["README.md", "lib/README.md"])
+@pytest.mark.parametrize("page", ["README.md", "lib/README.md", "book/how-to-use.md"])
 def test_the_first_lines_on_the_page_run(page, repo, capsys):
     blocks = re.findall(
         r"^```python\n(.*?)^```", (repo / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
