@@ -166,7 +166,7 @@ def compact(model: nn.Module) -> nn.Module:
     >>> from compactvision.pruning import dcff
     >>> model = dcff.fuse(models.small_cnn(10, (12, 25)), models.small_cnn(10, (32, 64)))
     >>> dcff.compact(model).features[0]
-    Conv2d(3, 12, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))
+    Conv2d(3, 12, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), bias=False)
     """
     small = copy.deepcopy(model)
     for _, path, conv in fused_layers(model):
