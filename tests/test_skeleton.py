@@ -145,6 +145,17 @@ class TestPages:
         link = "[T](../notebooks/t.ipynb)\n{cite}`k`"
         assert wings.on_cover(self.CARD % before, facts) == self.CARD % after.replace("LINK", link)
 
+    @pytest.mark.parametrize(
+        ("paper", "key"),
+        [("Doe and Roe 2024", "doe2024my"), ("", "mypaper"), ("Öz 2024", "mypaper"), ("Doe, Roe", "mypaper")],
+    )
+    def test_the_key_is_author_year_and_word_where_they_are_known(self, paper, key, repo, tmp_path):
+        root = copied(repo, tmp_path)
+        skeleton.new(root, "my_paper", title="T", family="pruning", paper=paper)
+        assert (root / "book/references.bib").read_text().count(f"{{{key},\n") == 1
+        assert f"{{cite}}`{key}`" in (root / "book/intro.md").read_text()
+        assert f":cite:`{key}`" in (root / "lib/compactvision/pruning/my_paper.py").read_text()
+
     def test_a_known_reference_gets_no_second_entry(self, repo, tmp_path):
         root = copied(repo, tmp_path)
         written = skeleton.new(root, "my_paper", **{**ARGUMENTS, "key": "lin2021dcff"})

@@ -47,8 +47,8 @@ def new(root: Path, slug: str, *, title: str, family: str, paper: str = "", key:
     paper : str, optional
         Authors and year, "Yeom, Shim and Hwang 2021".
     key : str, optional
-        Key of the paper in ``book/references.bib``, by default first author, year and the slug's first word. A key
-        that is not there gets an entry to fill in.
+        Key of the paper in ``book/references.bib``, by default first author, year and the slug's first word (the slug
+        where ``paper`` is not given). A key that is not there gets an entry to fill in.
 
     Raises
     ------
@@ -58,23 +58,24 @@ def new(root: Path, slug: str, *, title: str, family: str, paper: str = "", key:
     """
     _check(root, slug, title, family, paper, key)
     part, kind = FAMILIES[family]
-    year = (re.findall(r"\d{4}", paper) or ["WRITE:"])[-1]
-    author = re.match(r"\w+", paper)
+    words = slug.replace("_", " ")
+    named = re.search(r"^([A-Za-z]+).*\b(\d{4})", paper)
+    usual = f"{named[1].lower()}{named[2]}{words.split()[0]}" if named else slug.replace("_", "")
     facts = {
         "slug": slug,
-        "slug_words": slug.replace("_", " "),
+        "slug_words": words,
         "label": slug.replace("_", "-"),
         "title": title,
         "family": family,
         "part": part,
         "caption": part.capitalize(),
         "paper": paper or "WRITE: authors and year",
-        "year": year,
-        "key": key or f"{author[0].lower() if author else 'author'}{year.strip('WRITE:')}{slug.partition('_')[0]}",
+        "year": named[2] if named else "WRITE:",
+        "key": key or usual,
         "repository": repository_url().removeprefix("https://github.com/"),
         "setup": setup_cell(),
         "bullet": f"[{title}](../notebooks/{slug}.ipynb) WRITE: asks …",
-        "row": f"| **{slug.replace('_', ' ')}** | WRITE: | WRITE: | WRITE: |",
+        "row": f"| **{words}** | WRITE: | WRITE: | WRITE: |",
     }
     sections = {**_sections("chapter"), **_sections(kind), **facts}
     created = {
