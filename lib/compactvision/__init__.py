@@ -2,7 +2,26 @@
 
 The sub-packages are floors; nothing imports upward: ``data``, ``models``, ``measure``, ``hooks`` stand below
 ``training``, that below ``surgery``, that below the papers' own families, and ``claims``, ``experiment``,
-``plots`` and the command line stand on top.
+``plots``, ``chapter`` and the command line stand on top. Each loads when it is first used.
 """
 
+from compactvision._lazy import lazy
+
 __version__ = "0.1.0"
+__all__ = [
+    "chapter",
+    "claims",
+    "data",
+    "experiment",
+    "explanation",
+    "hooks",
+    "measure",
+    "models",
+    "plots",
+    "proximal",
+    "pruning",
+    "records",
+    "surgery",
+    "training",
+]
+__getattr__, __dir__ = lazy(__name__, __all__)

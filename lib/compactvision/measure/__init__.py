@@ -3,11 +3,12 @@
 from compactvision.measure.classification import accuracy, confusion, per_class_accuracy
 from compactvision.measure.counts import CONVENTIONS, Summary, macs, macs_by_module, operations, parameters, summary
 from compactvision.measure.operations import OperationCounter
-from compactvision.measure.state import evaluating
+from compactvision.measure.state import ExampleInputs, evaluating
 from compactvision.measure.timing import Latency, LatencyComparison, Ratio, latency, latency_ratio
 
 __all__ = [
     "CONVENTIONS",
+    "ExampleInputs",
     "Latency",
     "LatencyComparison",
     "OperationCounter",

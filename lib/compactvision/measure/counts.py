@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from compactvision.measure.operations import OperationCounter
-from compactvision.measure.state import Example, evaluating, inputs_from
+from compactvision.measure.state import ExampleInputs, evaluating, inputs_from
 
 _MACS = {"convolution": 1, "matrix_product": 1, "attention": 1, "fft": 1}
 
@@ -44,14 +44,14 @@ def parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def operations(model: nn.Module, example: Example) -> dict[str, int]:
+def operations(model: nn.Module, example_inputs: ExampleInputs) -> dict[str, int]:
     """Return what one forward pass of one image executes, by kind of operation.
 
     Parameters
     ----------
     model : nn.Module
         Run once in evaluation mode and left as it was. A model on the meta device costs no arithmetic.
-    example : Tensor, tuple of int or tuple of Tensor
+    example_inputs : Tensor, tuple of int or tuple of Tensor
         Input with a batch dimension, of which the first image is taken, or the shape (C, H, W) of one, or several
         inputs with a batch dimension each.
 
@@ -63,20 +63,20 @@ def operations(model: nn.Module, example: Example) -> dict[str, int]:
     Raises
     ------
     ValueError
-        If ``example`` has no batch dimension, or a fused operator hides its arithmetic.
+        If ``example_inputs`` has no batch dimension, or a fused operator hides its arithmetic.
     """
     total: Counter[str] = Counter()
-    for counter in _operations_by_module(model, example).values():
+    for counter in _operations_by_module(model, example_inputs).values():
         total.update(counter)
     return dict(total)
 
 
-def macs(model: nn.Module, example: Example, *, convention: str = "macs") -> int:
+def macs(model: nn.Module, example_inputs: ExampleInputs, *, convention: str = "macs") -> int:
     """Return the multiply-accumulates of one forward pass of one image.
 
     Parameters
     ----------
-    model, example
+    model, example_inputs
         As for :func:`operations`.
     convention : {"macs", "thop", "network_slimming"}, default "macs"
         What is counted, see ``CONVENTIONS``.
@@ -87,11 +87,11 @@ def macs(model: nn.Module, example: Example, *, convention: str = "macs") -> int
         If ``convention`` is unknown, and as for :func:`operations`.
     """
     weights = _weights(convention)
-    return _weighted(operations(model, example), weights)
+    return _weighted(operations(model, example_inputs), weights)
 
 
 def macs_by_module(
-    model: nn.Module, example: Example, *, convention: str = "macs", cumulative: bool = False
+    model: nn.Module, example_inputs: ExampleInputs, *, convention: str = "macs", cumulative: bool = False
 ) -> dict[str, int]:
     """Return the multiply-accumulates of each module by name, in the order of ``model.named_modules()``.
 
@@ -100,7 +100,7 @@ def macs_by_module(
 
     Parameters
     ----------
-    model, example, convention
+    model, example_inputs, convention
         As for :func:`macs`.
     cumulative : bool, default False
         Give each module the sum over itself and all modules inside it.
@@ -111,7 +111,7 @@ def macs_by_module(
         Modules without a count are left out.
     """
     weights = _weights(convention)
-    own = _operations_by_module(model, example)
+    own = _operations_by_module(model, example_inputs)
     counts: dict[str, int] = {}
     for name, _ in model.named_modules():
         inside = [key for key in own if _is_inside(key, name)] if cumulative else [name]
@@ -147,15 +147,15 @@ class Summary:
         return f"{self.parameters:,} parameters ({self.bytes:,} bytes with buffers), {self.macs:,} {self.convention}"
 
 
-def summary(model: nn.Module, example: Example, *, convention: str = "macs") -> Summary:
+def summary(model: nn.Module, example_inputs: ExampleInputs, *, convention: str = "macs") -> Summary:
     """Return parameters, multiply-accumulates and memory of a model; arguments as for :func:`macs`."""
     tensors = [*model.parameters(), *model.buffers()]
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    return Summary(parameters(model), macs(model, example, convention=convention), size, convention)
+    return Summary(parameters(model), macs(model, example_inputs, convention=convention), size, convention)
 
 
-def _operations_by_module(model: nn.Module, example: Example) -> dict[str, Counter[str]]:
-    inputs = tuple(tensor[:1] for tensor in inputs_from(model, example))
+def _operations_by_module(model: nn.Module, example_inputs: ExampleInputs) -> dict[str, Counter[str]]:
+    inputs = tuple(tensor[:1] for tensor in inputs_from(model, example_inputs))
     stack = [""]
     counter = OperationCounter(where=lambda: stack[-1])
     with evaluating(model), _unfused(inputs[0].device), _running_module(model, stack), counter:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-Example = Tensor | Sequence[int] | Sequence[Tensor]
+ExampleInputs = Tensor | Sequence[int] | Sequence[Tensor]
 """Input with a batch dimension, shape (C, H, W) of one, or several inputs with a batch dimension each."""
 
 
@@ -56,27 +56,31 @@ def placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
     return device, dtype
 
 
-def inputs_from(model: nn.Module, example: Example) -> tuple[Tensor, ...]:
-    """Return the positional inputs that ``example`` stands for, on the model's device.
+def inputs_from(model: nn.Module, example_inputs: ExampleInputs) -> tuple[Tensor, ...]:
+    """Return the positional inputs that ``example_inputs`` stands for, on the model's device.
 
     A shape becomes one standard-normal input with batch size 1 and the model's dtype, the same at every call.
 
     Raises
     ------
     ValueError
-        If ``example`` is empty, mixes tensors with other things, or a tensor has no batch dimension or an
+        If ``example_inputs`` is empty, mixes tensors with other things, or a tensor has no batch dimension or an
         empty one.
     """
     device, dtype = placement(model)
-    if isinstance(example, Tensor):
-        example = (example,)
-    items = tuple(example)
+    if isinstance(example_inputs, Tensor):
+        example_inputs = (example_inputs,)
+    items = tuple(example_inputs)
     if items and all(isinstance(item, int) and item > 0 for item in items):
         generator = torch.Generator().manual_seed(0)
         return (torch.randn(1, *items, generator=generator, device="cpu").to(device, dtype),)
     if not items or not all(isinstance(item, Tensor) for item in items):
-        raise ValueError(f"example must be a tensor, a shape of positive integers or several tensors, got {example!r}")
+        raise ValueError(
+            f"example_inputs must be a tensor, a shape of positive integers or several tensors, got {example_inputs!r}"
+        )
     for item in items:
         if item.ndim < 2 or item.shape[0] == 0:
-            raise ValueError(f"example must have a batch dimension that is not empty, got shape {tuple(item.shape)}")
+            raise ValueError(
+                f"example_inputs must have a batch dimension that is not empty, got shape {tuple(item.shape)}"
+            )
     return tuple(item.to(device) for item in items)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from compactvision.measure.state import Example, evaluating, inputs_from
+from compactvision.measure.state import ExampleInputs, evaluating, inputs_from
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class LatencyComparison:
 
 
 def latency(
-    model: nn.Module, example: Example, *, warmup: int = 10, repeats: int = 50, threads: int | None = None
+    model: nn.Module, example_inputs: ExampleInputs, *, warmup: int = 10, repeats: int = 50, threads: int | None = None
 ) -> Latency:
     """Return the time of one forward pass in evaluation mode without gradients.
 
@@ -85,7 +85,7 @@ def latency(
     ----------
     model : nn.Module
         Left as it was.
-    example : Tensor, tuple of int or tuple of Tensor
+    example_inputs : Tensor, tuple of int or tuple of Tensor
         Input with a batch dimension, shape (C, H, W) of one image, or several inputs.
     warmup, repeats : int
         Passes before measuring, and measured.
@@ -97,12 +97,14 @@ def latency(
     ValueError
         If ``warmup`` is negative, or ``repeats`` or ``threads`` is below 1.
     """
-    return latency_ratio({"model": model}, example, warmup=warmup, repeats=repeats, threads=threads).latencies["model"]
+    return latency_ratio({"model": model}, example_inputs, warmup=warmup, repeats=repeats, threads=threads).latencies[
+        "model"
+    ]
 
 
 def latency_ratio(
     models: Mapping[str, nn.Module],
-    example: Example,
+    example_inputs: ExampleInputs,
     *,
     reference: str | None = None,
     warmup: int = 10,
@@ -116,10 +118,10 @@ def latency_ratio(
     Parameters
     ----------
     models : mapping of str to nn.Module
-        Models by name, all fed with the same ``example``.
+        Models by name, all fed with the same ``example_inputs``.
     reference : str, optional
         Model that the ratios refer to; the first one by default.
-    example, warmup, repeats, threads
+    example_inputs, warmup, repeats, threads
         As for :func:`latency`; ``repeats`` is the number of rounds.
 
     Raises
@@ -134,7 +136,7 @@ def latency_ratio(
     if reference not in models:
         raise ValueError(f"reference must be one of {names}, got {reference!r}")
     _validate(warmup, repeats, threads)
-    inputs = {name: inputs_from(model, example) for name, model in models.items()}
+    inputs = {name: inputs_from(model, example_inputs) for name, model in models.items()}
     times = {name: np.empty(repeats) for name in names}  # (repeats,) in milliseconds
     with ExitStack() as stack:
         used_threads = stack.enter_context(_threads(threads))
@@ -192,5 +194,5 @@ def _quartiles(values: np.ndarray) -> tuple[float, float, float]:
     return float(median), float(q1), float(q3)
 
 
-def _latency(times: np.ndarray, example: torch.Tensor, threads: int) -> Latency:
-    return Latency(*_quartiles(times), len(times), example.shape[0], threads, str(example.device))
+def _latency(times: np.ndarray, example_inputs: torch.Tensor, threads: int) -> Latency:
+    return Latency(*_quartiles(times), len(times), example_inputs.shape[0], threads, str(example_inputs.device))

@@ -1,1 +1,13 @@
-"""Pruning: one file a paper; each gives scores to channels, and ``compactvision.surgery`` removes them."""
+"""Methods that remove weights, filters or blocks; one module or package for each paper."""
+
+from compactvision._lazy import lazy
+
+__all__ = [
+    "autobot",
+    "dcff",
+    "energy_aware_pruning",
+    "lrp_pruning",
+    "proximal_network_slimming",
+    "rvsm_sparsity",
+]
+__getattr__, __dir__ = lazy(__name__, __all__)

@@ -1,40 +1,51 @@
-"""Really smaller networks: coupled channels, plans from scores and a budget, cutting, saving.
+"""Really smaller networks: coupled channels, plans from an importance and a budget, cutting, saving.
 
 The way through::
 
     graph = surgery.channel_graph(model, (3, 32, 32))
-    plan = surgery.make_plan(graph, surgery.criteria.l1(model), macs=0.5)
+    plan = surgery.make_plan(graph, surgery.criteria.l1(), keep_macs=0.5)
     small = surgery.prune(model, plan)
     surgery.save(small, "small.safetensors", builder="resnet56")
     same = surgery.load("small.safetensors")
 """
 
 from compactvision.surgery import criteria
-from compactvision.surgery.apply import mask, measured_latency, prune
+from compactvision.surgery.apply import measured_latency, prune
+from compactvision.surgery.budget import make_plan
+from compactvision.surgery.criteria import Importance
 from compactvision.surgery.files import load, save
+from compactvision.surgery.gating import gated, mask, multiply, ungated
 from compactvision.surgery.graph import ChannelGraph, Group, Layer, channel_graph
 from compactvision.surgery.iterate import Round, iterate
 from compactvision.surgery.layers import Gathered, Scattered, activations_behind, named_layers
-from compactvision.surgery.plan import Plan, keep_plan, make_plan
+from compactvision.surgery.plan import Plan, keep_plan
+from compactvision.surgery.ranking import Scores
+from compactvision.surgery.reconstruction import reconstruct
 
 __all__ = [
     "ChannelGraph",
     "Gathered",
     "Group",
+    "Importance",
     "Layer",
     "Plan",
     "Round",
     "Scattered",
+    "Scores",
     "activations_behind",
     "channel_graph",
     "criteria",
+    "gated",
     "iterate",
     "keep_plan",
     "load",
     "make_plan",
     "mask",
     "measured_latency",
+    "multiply",
     "named_layers",
     "prune",
+    "reconstruct",
     "save",
+    "ungated",
 ]

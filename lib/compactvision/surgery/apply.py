@@ -1,54 +1,19 @@
-"""Carries a plan out: as masks on the network as it is, or as a network with fewer channels."""
+"""Carries a plan out: a network with fewer channels."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from compactvision import measure
-from compactvision.measure.state import Example
+from compactvision.measure.state import ExampleInputs
 from compactvision.models.layers import ChannelMap
 from compactvision.surgery.graph import Layer
 from compactvision.surgery.layers import Gathered, Scattered
 from compactvision.surgery.plan import Plan
-
-
-@contextmanager
-def mask(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
-    """Let the model compute, inside a ``with`` block, what the pruned one would: removed channels are read as zeros.
-
-    Parameters
-    ----------
-    model : nn.Module
-        The network that the plan was made for; its parameters are not touched, its hooks are as before on exit.
-    plan : Plan
-        What stays.
-
-    Yields
-    ------
-    nn.Module
-        The model itself.
-
-    Raises
-    ------
-    ValueError
-        If the plan does not fit the model.
-    """
-    modules = _modules(model, plan)
-    with ExitStack() as stack:
-        for name, layer in plan.graph.layers.items():
-            module = modules[name]
-            read, written = plan.kept[layer.reads], plan.kept[layer.writes]
-            follows = layer.kind in ("norm", "depthwise")
-            if not follows and not read.all():
-                stack.callback(module.register_forward_pre_hook(_masked_input(read)).remove)
-            if layer.insert == "scatter" and not written.all():
-                stack.callback(module.register_forward_hook(_masked_output(written)).remove)
-        yield model
 
 
 def prune(model: nn.Module, plan: Plan) -> nn.Module:
@@ -75,9 +40,9 @@ def prune(model: nn.Module, plan: Plan) -> nn.Module:
     ValueError
         If the plan does not fit the model.
     """
-    _modules(model, plan)
+    planned_modules(model, plan)
     small = copy.deepcopy(model)
-    modules = _modules(small, plan)
+    modules = planned_modules(small, plan)
     for name, layer in plan.graph.layers.items():
         read, written = plan.kept[layer.reads], plan.kept[layer.writes]
         if read.all() and written.all():
@@ -93,7 +58,7 @@ def prune(model: nn.Module, plan: Plan) -> nn.Module:
 
 
 def measured_latency(
-    model: nn.Module, example: Example, *, warmup: int = 3, repeats: int = 15, threads: int | None = None
+    model: nn.Module, example_inputs: ExampleInputs, *, warmup: int = 3, repeats: int = 15, threads: int | None = None
 ) -> Callable[[Plan], float]:
     """Return a function that prunes a copy of the model as a plan says and times it, in milliseconds (median).
 
@@ -105,13 +70,15 @@ def measured_latency(
         key = tuple(plan.widths.values())
         if key not in known:
             small = prune(model, plan)
-            known[key] = measure.latency(small, example, warmup=warmup, repeats=repeats, threads=threads).median_ms
+            known[key] = measure.latency(
+                small, example_inputs, warmup=warmup, repeats=repeats, threads=threads
+            ).median_ms
         return known[key]
 
     return milliseconds
 
 
-def _modules(model: nn.Module, plan: Plan) -> dict[str, nn.Module]:
+def planned_modules(model: nn.Module, plan: Plan) -> dict[str, nn.Module]:
     """Return the plan's layers in the model; raise where they are not those that the plan was made for."""
     modules = dict(model.named_modules())
     found = {}
@@ -133,24 +100,6 @@ def _widths(module: nn.Module) -> tuple[int, int] | None:
     if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
         return module.num_features, module.num_features
     return None
-
-
-def _masked_input(read: Tensor) -> Callable:
-    def hook(module: nn.Module, args: tuple) -> tuple:
-        return (_times(args[0], read), *args[1:])
-
-    return hook
-
-
-def _masked_output(written: Tensor) -> Callable:
-    def hook(module: nn.Module, args: tuple, result: Tensor) -> Tensor:
-        return _times(result, written)
-
-    return hook
-
-
-def _times(x: Tensor, channels: Tensor) -> Tensor:
-    return x * channels.to(x.device, x.dtype).view(1, -1, *[1] * (x.ndim - 2))  # (B, C) or (B, C, H, W)
 
 
 def _cut_conv(conv: nn.Conv2d, read: Tensor, written: Tensor) -> None:

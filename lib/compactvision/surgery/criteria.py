@@ -1,4 +1,4 @@
-"""Simple scores to compare with: a criterion is a callable on a model that returns one 1-D tensor for each layer.
+"""Simple importances to compare with: callables on a model that return one 1-D tensor of scores for each layer.
 
 Names are those of :class:`compactvision.surgery.ChannelGraph`, one entry for each output channel (C_out,), higher means
 keep. All but :func:`taylor` look at parameters only. Depthwise convolutions are left out: they follow what feeds them.
@@ -16,55 +16,71 @@ from compactvision.measure import evaluating
 from compactvision.surgery.layers import named_layers
 from compactvision.surgery.recording import is_depthwise
 
-Criterion = Callable[[nn.Module], dict[str, Tensor]]
+Importance = Callable[[nn.Module], dict[str, Tensor]]
+"""From a model to its scores by layer, (C_out,) each; higher means keep."""
 
 
-def l1(model: nn.Module) -> dict[str, Tensor]:
-    """Return the sum of absolute weights of each filter of convolutions and linear layers, biases left out."""
-    return {name: module.weight.detach().abs().flatten(1).sum(1) for name, module in _weighted(model)}
+def l1() -> Importance:
+    """Return the importance by the sum of absolute weights of each filter, biases left out (Li et al. 2017).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from compactvision.surgery import criteria
+    >>> layer = nn.Linear(2, 2)
+    >>> _ = layer.weight.data.copy_(torch.tensor([[1.0, -2.0], [0.5, 0.0]]))
+    >>> criteria.l1()(nn.Sequential(layer))
+    {'0': tensor([3.0000, 0.5000])}
+    """
+    return lambda model: {name: module.weight.detach().abs().flatten(1).sum(1) for name, module in _weighted(model)}
 
 
-def l2(model: nn.Module) -> dict[str, Tensor]:
-    """Return the Euclidean norm of the weights of each filter of convolutions and linear layers, biases left out."""
-    return {name: module.weight.detach().flatten(1).norm(dim=1) for name, module in _weighted(model)}
+def l2() -> Importance:
+    """Return the importance by the Euclidean norm of each filter's weights, biases left out."""
+    return lambda model: {name: module.weight.detach().flatten(1).norm(dim=1) for name, module in _weighted(model)}
 
 
-def batch_norm_scale(model: nn.Module) -> dict[str, Tensor]:
-    """Return the absolute scale of each channel of every BatchNorm, the criterion of network slimming.
+def batch_norm_scale() -> Importance:
+    """Return the importance by the absolute scale of each BatchNorm channel: network slimming (Liu et al. 2017).
 
     Raises
     ------
     ValueError
-        If the model has no BatchNorm with a scale.
+        When it is called: if the model has no BatchNorm with a scale.
     """
-    scores = {name: module.weight.detach().abs() for name, module in _norms(model) if module.weight is not None}
-    if not scores:
-        raise ValueError("model has no BatchNorm with a scale")
-    return scores
+
+    def importance(model: nn.Module) -> dict[str, Tensor]:
+        scores = {name: module.weight.detach().abs() for name, module in _norms(model) if module.weight is not None}
+        if not scores:
+            raise ValueError("model has no BatchNorm with a scale")
+        return scores
+
+    return importance
 
 
-def constant(model: nn.Module) -> dict[str, Tensor]:
-    """Return one for every filter: what is removed is decided by the order of the channels alone."""
-    return {name: torch.ones(module.weight.shape[0]) for name, module in _weighted(model)}
+def constant() -> Importance:
+    """Return the importance that is one for every filter: the order of the channels alone decides what is removed."""
+    return lambda model: {name: torch.ones(module.weight.shape[0]) for name, module in _weighted(model)}
 
 
-def random(generator: torch.Generator) -> Criterion:
-    """Return a criterion that draws every filter's score from [0, 1); each call draws anew."""
+def random(generator: torch.Generator) -> Importance:
+    """Return an importance that draws every filter's score from [0, 1); each call draws anew."""
 
-    def criterion(model: nn.Module) -> dict[str, Tensor]:
+    def importance(model: nn.Module) -> dict[str, Tensor]:
         device = generator.device
         return {
             name: torch.rand(module.weight.shape[0], generator=generator, device=device)
             for name, module in _weighted(model)
         }
 
-    return criterion
+    return importance
 
 
 def taylor(
     batches: Iterable[tuple[Tensor, Tensor]], *, loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
-) -> Criterion:
-    """Return a criterion that estimates how much the loss changes when a feature map is set to zero.
+) -> Importance:
+    """Return an importance that estimates how much the loss changes when a feature map is set to zero.
 
     The score of a channel is the absolute value of activation times gradient, averaged over images and summed over
     positions (Molchanov et al. 2017, first order). It is read behind each BatchNorm; in a model without any, behind
@@ -73,22 +89,22 @@ def taylor(
     Parameters
     ----------
     batches : iterable of (Tensor, Tensor)
-        Inputs and targets, on the model's device; gone through once for each call of the criterion.
+        Inputs and targets, on the model's device; gone through once for each call.
     loss : callable, default cross-entropy
         Mean loss of a batch from (outputs, targets).
 
     Raises
     ------
     ValueError
-        When the criterion is called: if there is no batch, or a layer is used twice in a forward pass.
+        When it is called: if there is no batch, or a layer is used twice in a forward pass.
     """
     return _from_gradients(batches, loss, lambda output, gradient: output * gradient)
 
 
 def gradient(
     batches: Iterable[tuple[Tensor, Tensor]], *, loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
-) -> Criterion:
-    """Return a criterion that asks how steeply the loss depends on a feature map (Sun et al. 2017).
+) -> Importance:
+    """Return an importance that asks how steeply the loss depends on a feature map (Sun et al. 2017).
 
     The score of a channel is the absolute value of the gradient, averaged over images and summed over positions, read
     where :func:`taylor` reads it. In front of a ReLU it counts positions at which the ReLU is closed as zero.
@@ -97,17 +113,17 @@ def gradient(
     return _from_gradients(batches, loss, lambda output, gradient: gradient)
 
 
-def reverse(criterion: Criterion) -> Criterion:
-    """Return the criterion with all signs turned: what it would keep is removed first, a control."""
-    return lambda model: {name: -scores for name, scores in criterion(model).items()}
+def reverse(importance: Importance) -> Importance:
+    """Return the importance with all signs turned: what it would keep is removed first, a control."""
+    return lambda model: {name: -scores for name, scores in importance(model).items()}
 
 
 def _from_gradients(
     batches: Iterable[tuple[Tensor, Tensor]], loss: Callable, product: Callable[[Tensor, Tensor], Tensor]
-) -> Criterion:
-    """Return a criterion: a product of activation and gradient, averaged over images, its absolute value."""
+) -> Importance:
+    """Return an importance: a product of activation and gradient, averaged over images, its absolute value."""
 
-    def criterion(model: nn.Module) -> dict[str, Tensor]:
+    def importance(model: nn.Module) -> dict[str, Tensor]:
         layers = dict(_norms(model)) or dict(_weighted(model))
         sums: dict[str, Tensor] = {}
         images = 0
@@ -122,7 +138,7 @@ def _from_gradients(
             raise ValueError("batches must hold at least one batch, got none")
         return {name: (total / images).abs() for name, total in sums.items()}
 
-    return criterion
+    return importance
 
 
 def _gradients(

@@ -13,13 +13,13 @@ graph.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from compactvision import measure
-from compactvision.measure.state import Example
+from compactvision.measure.state import ExampleInputs
 from compactvision.models.layers import ChannelMap
 from compactvision.surgery.coupling import RESIDUAL_FORMS, Coupling, couple
 from compactvision.surgery.recording import is_depthwise, record
@@ -52,6 +52,11 @@ class Layer:
     insert: str | None
     pair: tuple[int, int]
     single: tuple[int, int]
+
+    @property
+    def passes_on(self) -> bool:
+        """Whether it passes each channel on by itself, as norms and depthwise convolutions do."""
+        return self.kind in ("norm", "depthwise")
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,10 @@ class ChannelGraph:
         Number of units, those that cannot be cut included.
     parameters, macs : int
         Of the dense network; MACs of one image of the example's size.
+    model : nn.Module
+        The network itself, not a copy.
+    example_inputs : Tensor, tuple of int or tuple of Tensor
+        What it was run on.
     """
 
     residual: str
@@ -110,6 +119,8 @@ class ChannelGraph:
     units: int
     parameters: int
     macs: int
+    model: nn.Module = field(repr=False, compare=False)
+    example_inputs: ExampleInputs = field(repr=False, compare=False)
 
     def only(self, names: Iterable[str] = (), *, kinds: Iterable[str] = ()) -> ChannelGraph:
         """Return a graph in which all groups but those of these names or kinds stay whole.
@@ -167,14 +178,14 @@ class ChannelGraph:
         return replace(self, groups=groups, fixed=self.fixed | whole)
 
 
-def channel_graph(model: nn.Module, example: Example, *, residual: str = "grouped") -> ChannelGraph:
+def channel_graph(model: nn.Module, example_inputs: ExampleInputs, *, residual: str = "grouped") -> ChannelGraph:
     """Find the coupled channels of a network.
 
     Parameters
     ----------
     model : nn.Module
         Run once in evaluation mode and left as it was.
-    example : Tensor, tuple of int or tuple of Tensor
+    example_inputs : Tensor, tuple of int or tuple of Tensor
         Input with a batch dimension, or the shape (C, H, W) of one image.
     residual : {"grouped", "scatter", "gather"}
         What a residual sum does. "grouped": all its operands and everything that reads the result share one index set.
@@ -194,8 +205,8 @@ def channel_graph(model: nn.Module, example: Example, *, residual: str = "groupe
     """
     if residual not in RESIDUAL_FORMS:
         raise ValueError(f"residual must be one of {RESIDUAL_FORMS}, got {residual!r}")
-    coupling = couple(record(model, example), residual)
-    by_path = measure.macs_by_module(model, example)
+    coupling = couple(record(model, example_inputs), residual)
+    by_path = measure.macs_by_module(model, example_inputs)
     layers = {}
     for call in coupling.calls.values():
         reads, writes = torch.tensor(call.reads), torch.tensor(call.writes)
@@ -205,7 +216,8 @@ def channel_graph(model: nn.Module, example: Example, *, residual: str = "groupe
         )
     total = sum(by_path.values())
     groups, fixed = _groups(layers, coupling)
-    return ChannelGraph(residual, layers, groups, fixed, coupling.units, measure.parameters(model), total)
+    parameters = measure.parameters(model)
+    return ChannelGraph(residual, layers, groups, fixed, coupling.units, parameters, total, model, example_inputs)
 
 
 def _groups(layers: Mapping[str, Layer], coupling: Coupling) -> tuple[dict[str, Group], dict[str, str]]:
@@ -218,10 +230,10 @@ def _groups(layers: Mapping[str, Layer], coupling: Coupling) -> tuple[dict[str, 
         units = set(coupling.index_sets[index])
         first = next((name for name in names if name not in layers or layers[name].kind != "map"), names[0])
         followers = [
-            layer for layer in layers.values() if _follows(layer) and not units.isdisjoint(layer.writes.tolist())
+            layer for layer in layers.values() if layer.passes_on and not units.isdisjoint(layer.writes.tolist())
         ]
         readers = [
-            layer for layer in layers.values() if not _follows(layer) and not units.isdisjoint(layer.reads.tolist())
+            layer for layer in layers.values() if not layer.passes_on and not units.isdisjoint(layer.reads.tolist())
         ]
         groups[first] = Group(
             first,
@@ -239,10 +251,6 @@ def _group_kind(writers: list[str], readers: list[Layer]) -> str | None:
     if any(name.endswith(":in") for name in writers):
         return "gather"
     return "scatter" if any(layer.name.endswith(":out") for layer in readers) else None
-
-
-def _follows(layer: Layer) -> bool:
-    return layer.kind in ("norm", "depthwise")
 
 
 def _kind(module: nn.Module) -> str:

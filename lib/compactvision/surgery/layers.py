@@ -1,4 +1,4 @@
-"""Wrappers that let a layer read or write part of a stream, names that see through them, and what stands behind."""
+"""Wrappers that let a layer read or write part of a stream, layer names that ignore them, activations behind layers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from compactvision.measure import evaluating
+from compactvision.measure.state import ExampleInputs, evaluating, inputs_from
 from compactvision.models.layers import ChannelMap
 
 _WRITERS = (nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d)
@@ -62,7 +62,7 @@ def named_layers(model: nn.Module) -> Iterator[tuple[str, str, nn.Module]]:
             yield name, path, module
 
 
-def activations_behind(model: nn.Module, inputs: Tensor) -> dict[str, str]:
+def activations_behind(model: nn.Module, example_inputs: ExampleInputs) -> dict[str, str]:
     """Find the layers whose output is the input of an activation module, and that module.
 
     Where a convolution is followed by BatchNorm, that is the BatchNorm; both have the same channels. Sums of a residual
@@ -72,8 +72,8 @@ def activations_behind(model: nn.Module, inputs: Tensor) -> dict[str, str]:
     ----------
     model : nn.Module
         Run once in evaluation mode and left as it was.
-    inputs : Tensor
-        A batch.
+    example_inputs : Tensor, tuple of int or tuple of Tensor
+        Input with a batch dimension, or the shape (C, H, W) of one image.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def activations_behind(model: nn.Module, inputs: Tensor) -> dict[str, str]:
             handles.append(module.register_forward_pre_hook(reads(path)))
     try:
         with torch.no_grad(), evaluating(model):
-            model(inputs)
+            model(*inputs_from(model, example_inputs))
     finally:
         for handle in handles:
             handle.remove()

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from compactvision.surgery.graph import ChannelGraph, Group
 
+Scores = Mapping[str, Tensor]
+"""One 1-D tensor for each layer, one entry for each of its output channels; higher means keep."""
+
 NORMS: dict[str, Callable[[Tensor], Tensor]] = {
     "sum": lambda scores: scores.abs().sum(),
     "max": lambda scores: scores.abs().max(),
@@ -50,13 +53,13 @@ class Ranking:
             removed.append(self.ascending(group)[: group.size - count])
         return torch.cat(removed)
 
-    def order(self, kind: str) -> Tensor:
-        """Return all units that may be removed, first to go first: "uniform" over the groups or "global" by score."""
+    def order(self, *, global_pruning: bool) -> Tensor:
+        """Return all units that may be removed, first to go first: by score, or thinning all groups at one rate."""
         if not self.graph.groups:
             return torch.empty(0, dtype=torch.long)
         ascending = {name: self.ascending(group) for name, group in self.graph.groups.items()}
         units = torch.cat(list(ascending.values()))
-        if kind == "global":
+        if global_pruning:
             # within a group equal scores stand in the order of their indices, and groups in the order of execution
             return units[torch.argsort(self.scores[units], stable=True)]
         shares = [
@@ -66,7 +69,7 @@ class Ranking:
         return units[torch.argsort(torch.cat(shares), stable=True)]
 
 
-def rank(graph: ChannelGraph, scores: Mapping[str, Tensor], normalise: str | None = None) -> Ranking:
+def rank(graph: ChannelGraph, scores: Scores, normalise: str | None = None) -> Ranking:
     """Give each unit the mean score of the layers that write it or pass it on; see ``make_plan`` for the arguments."""
     if normalise is not None and normalise not in NORMS:
         raise ValueError(f"normalise must be None or one of {tuple(NORMS)}, got {normalise!r}")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from compactvision.measure.state import Example, evaluating, inputs_from
+from compactvision.measure.state import ExampleInputs, evaluating, inputs_from
 from compactvision.models.layers import ChannelMap
 from compactvision.surgery.layers import named_layers
 
@@ -98,7 +98,7 @@ class Recording:
         return list(range(self.labels - count, self.labels))
 
 
-def record(model: nn.Module, example: Example) -> Recording:
+def record(model: nn.Module, example_inputs: ExampleInputs) -> Recording:
     """Run the model once in evaluation mode and return where every channel goes; the model is left as it was.
 
     Raises
@@ -107,7 +107,7 @@ def record(model: nn.Module, example: Example) -> Recording:
         If an operation, a layer or the sharing of a parameter is not one that surgery can express.
     """
     _refuse_shared_parameters(model)
-    inputs = inputs_from(model, example)
+    inputs = inputs_from(model, example_inputs)
     recorder = _Recorder()
     with evaluating(model), _hooked(model, recorder), torch.random.fork_rng(devices=[]):
         for tensor in inputs:

@@ -9,7 +9,7 @@ from .plane import plane_network
 from .precision import fast_precision
 from .schedules import Schedule
 from .state import Callback, State
-from .tuning import tune
+from .tuning import renewed, tune
 
 __all__ = [
     "Callback",
@@ -21,6 +21,7 @@ __all__ = [
     "fast_precision",
     "fit",
     "plane_network",
+    "renewed",
     "schedules",
     "tune",
 ]

@@ -1,9 +1,10 @@
-"""The short training after a cut, the same in every chapter that uses it, so that their numbers can be compared."""
+"""What is done after a cut, the same in every chapter, so that numbers can be compared: tuning, BatchNorm renewed."""
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import nn
@@ -12,7 +13,9 @@ from .fit import fit
 from .schedules import one_cycle
 
 
-def tune(model: nn.Module, batches: Iterable, *, epochs: int = 1, rate: float = 0.05, seed: int = 0) -> nn.Module:
+def tune(
+    model: nn.Module, batches: Iterable, *, epochs: int = 1, learning_rate: float = 0.05, seed: int = 0
+) -> nn.Module:
     """Train a network on, in place, with Nesterov's SGD over one cycle of learning rates, and return it.
 
     The cycle spans all passes, so a longer training is not the continuation of a shorter one. Momentum is 0.9, weight
@@ -26,7 +29,7 @@ def tune(model: nn.Module, batches: Iterable, *, epochs: int = 1, rate: float = 
         Read once an epoch.
     epochs : int, default 1
         Passes over `batches`, > 0.
-    rate : float, default 0.05
+    learning_rate : float, default 0.05
         Peak of the cycle, > 0.
     seed : int, default 0
         As for :func:`compactvision.training.fit`.
@@ -36,9 +39,9 @@ def tune(model: nn.Module, batches: Iterable, *, epochs: int = 1, rate: float = 
     ValueError
         If a number is out of its range, or there is no batch.
     """
-    if not 0 < rate < math.inf:
-        raise ValueError(f"rate must be finite and > 0, got {rate}")
-    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    if not 0 < learning_rate < math.inf:
+        raise ValueError(f"learning_rate must be finite and > 0, got {learning_rate}")
+    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=0.9, weight_decay=5e-4, nesterov=True)
     fit(
         model,
         batches,
@@ -50,3 +53,36 @@ def tune(model: nn.Module, batches: Iterable, *, epochs: int = 1, rate: float = 
         progress=False,
     )
     return model
+
+
+def renewed(model: nn.Module, batches: Iterable) -> nn.Module:
+    """Return a copy whose BatchNorm statistics are those of the batches, in evaluation mode.
+
+    After a cut the stored means and variances are those of a network that is no more. Labels are not looked at. The
+    statistics are plain means over batches, so the last batch should not be much smaller than the others.
+
+    Parameters
+    ----------
+    model : Module
+        Left as it was.
+    batches : iterable of Tensor or of (Tensor, ...)
+        Images (B, C, H, W); what follows them is ignored.
+
+    Raises
+    ------
+    ValueError
+        If there is no batch.
+    """
+    model, read = copy.deepcopy(model), 0
+
+    def images() -> Iterator[torch.Tensor]:
+        nonlocal read
+        device = next(model.parameters()).device
+        for batch in batches:
+            read += 1
+            yield (batch if isinstance(batch, torch.Tensor) else batch[0]).to(device)
+
+    torch.optim.swa_utils.update_bn(images(), model)
+    if not read:
+        raise ValueError("batches must hold at least one batch, got none")
+    return model.eval()

@@ -1,0 +1,161 @@
+"""Gates on the channels of a network that stays as it is; a mask is the case in which gates are 0 and 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from compactvision.surgery.apply import planned_modules
+from compactvision.surgery.graph import ChannelGraph
+from compactvision.surgery.plan import Plan
+
+Gate = Callable[[Tensor, Tensor], Tensor]
+"""From activations (B, C, ...) and gates (C,) to gated activations."""
+
+
+def multiply(x: Tensor, gates: Tensor) -> Tensor:
+    """Return each channel times its gate, ``gates[c] * x[:, c]``.
+
+    Parameters
+    ----------
+    x : Tensor
+        Activations (B, C) or (B, C, H, W).
+    gates : Tensor
+        (C,), of any device and dtype.
+    """
+    return x * gates.to(x).view(1, -1, *[1] * (x.ndim - 2))
+
+
+@contextmanager
+def gated(
+    model: nn.Module,
+    graph: ChannelGraph,
+    gates: Tensor,
+    *,
+    gate: Gate = multiply,
+    behind: Mapping[str, Sequence[str]] | None = None,
+) -> Iterator[nn.Module]:
+    """Multiply channels by their gates inside a ``with`` block, where a gate of 0 is the same as removing the channel.
+
+    A unit is gated in front of every layer that reads it, hence behind BatchNorm and ReLU; a branch that writes into
+    part of a stream (``residual="scatter"``) behind its BatchNorm, before the sum. A shared gate of a *grouped* stream
+    can sit behind modules of the stream instead, which multiplies the stream there; ask for that with ``behind``. For
+    gates of 0 and 1 both are the same.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Not touched beyond hooks, which are removed on exit.
+    graph : ChannelGraph
+        Of this model.
+    gates : Tensor
+        (units,), in [0, 1], which is not checked. Units outside of the graph's groups are gated where theirs is not 1.
+    gate : callable, default :func:`multiply`
+        What a gate does.
+    behind : mapping of str to sequence of str, optional
+        For a group: paths of modules whose output carries its channels, gated there and not at the readers.
+
+    Yields
+    ------
+    nn.Module
+        The model itself.
+
+    Raises
+    ------
+    ValueError
+        If ``gates`` has another shape or holds NaN, a group or path is unknown, or a module's output has another number
+        of channels than the group.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from compactvision import surgery
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(4, 2, bias=False))
+    >>> graph = surgery.channel_graph(model, (3, 1, 1))
+    >>> gates = torch.ones(graph.units).index_fill(0, graph.groups["0"].units, 0.0)
+    >>> with surgery.gated(model, graph, gates):
+    ...     model(torch.ones(1, 3, 1, 1)).abs().sum().item()
+    0.0
+    """
+    check_gates(graph, gates)
+    modules, behind = dict(model.named_modules()), behind or {}
+    silent = ungated(graph) & (gates.detach().cpu() == 1)  # units that no reader has to gate
+    branches_open, at_readers = silent.clone(), gates
+    with ExitStack() as stack:
+        for name, paths in behind.items():
+            units = graph.group_of(name).units
+            silent[units] = True
+            at_readers = at_readers.index_fill(0, units.to(gates.device), 1.0)
+            for path in paths:
+                if path not in modules:
+                    raise ValueError(f"behind[{name!r}]: the model has no module {path!r}")
+                stack.callback(modules[path].register_forward_hook(_on_output(units, gates, gate)).remove)
+        for layer in graph.layers.values():
+            module = modules[layer.path]
+            if not layer.passes_on and not silent[layer.reads].all():
+                stack.callback(module.register_forward_pre_hook(_on_input(layer.reads, at_readers, gate)).remove)
+            if layer.insert == "scatter" and not branches_open[layer.writes].all():
+                stack.callback(module.register_forward_hook(_on_output(layer.writes, gates, gate)).remove)
+        yield model
+
+
+@contextmanager
+def mask(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
+    """Let the model compute, inside a ``with`` block, what the pruned one would: removed channels are read as zeros.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The network that the plan was made for; its parameters are not touched, its hooks are as before on exit.
+    plan : Plan
+        What stays.
+
+    Yields
+    ------
+    nn.Module
+        The model itself.
+
+    Raises
+    ------
+    ValueError
+        If the plan does not fit the model.
+    """
+    planned_modules(model, plan)
+    with gated(model, plan.graph, plan.kept.float()):
+        yield model
+
+
+def ungated(graph: ChannelGraph) -> Tensor:
+    """Return which units are in no group (units,), bool."""
+    outside = torch.ones(graph.units, dtype=torch.bool)
+    for group in graph.groups.values():
+        outside[group.units] = False
+    return outside
+
+
+def check_gates(graph: ChannelGraph, gates: Tensor) -> None:
+    """Raise a ``ValueError`` unless there is one number for each unit."""
+    if gates.shape != (graph.units,):
+        raise ValueError(f"gates must have shape ({graph.units},), one for each unit, got {tuple(gates.shape)}")
+    if gates.isnan().any():
+        raise ValueError("gates holds NaN")
+
+
+def _on_input(units: Tensor, gates: Tensor, gate: Gate) -> Callable:
+    chosen = gates[units.to(gates.device)]
+    return lambda module, args: (gate(args[0], chosen), *args[1:])
+
+
+def _on_output(units: Tensor, gates: Tensor, gate: Gate) -> Callable:
+    chosen = gates[units.to(gates.device)]
+
+    def hook(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
+        if output.shape[1] != len(chosen):
+            raise ValueError(f"behind: a module gives {output.shape[1]} channels, its group has {len(chosen)}")
+        return gate(output, chosen)
+
+    return hook
