@@ -27,7 +27,7 @@ STEM, HEAD = 32, 1280
 
 
 class InvertedBottleneck(nn.Module):
-    """Expand by a 1 x 1 convolution, filter each channel, project by a 1 x 1 convolution; added to the input if it fits.
+    """Expand by a 1 x 1 convolution, filter each channel, project by a 1 x 1 convolution; add the input if it fits.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Trained networks: those of this book's own recipes, shipped as fp16 safetensors, and one with ImageNet weights.
 
-Each network of the book is two files in ``weights/``: ``<name>.safetensors`` and ``<name>.json``, the record of how it was trained,
-on what, by which commit, and with which accuracy after the rounding to fp16. ``make baselines`` makes both.
+Each network of the book is two files in ``weights/``: ``<name>.safetensors`` and ``<name>.json``, the record of how it
+was trained, on what, by which commit, and with which accuracy after rounding to fp16. ``make baselines`` makes both.
 """
 
 from __future__ import annotations
