@@ -6,7 +6,7 @@ Equation numbers are those of the chapter. The package's files: ``ablations`` (w
 """
 
 from compactvision.explanation.heads import cache_layer
-from compactvision.explanation.unit_ablation.class_drops import Drops, unit_drops
+from compactvision.explanation.unit_ablation.class_drops import unit_drops
 from compactvision.explanation.unit_ablation.pruning import importance
 
-__all__ = ["Drops", "cache_layer", "importance", "unit_drops"]
+__all__ = ["cache_layer", "importance", "unit_drops"]
