@@ -221,5 +221,5 @@ def test_bad_arguments_are_named():
         with pytest.raises(ValueError, match="example_inputs must be a tensor, a shape"):
             measure.macs(model, example)
     for example in (torch.zeros(3), torch.zeros(0, 3)):
-        with pytest.raises(ValueError, match="example must have a batch dimension"):
+        with pytest.raises(ValueError, match="example_inputs must have a batch dimension"):
             measure.macs(model, example)
