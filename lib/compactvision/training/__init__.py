@@ -8,7 +8,7 @@ from .losses import NonFiniteLoss
 from .plane import plane_network
 from .precision import fast_precision
 from .schedules import Schedule
-from .state import Callback, State
+from .state import Callback, State, Stopped
 from .tuning import renewed, tune
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "NonFiniteLoss",
     "Schedule",
     "State",
+    "Stopped",
     "evaluate",
     "fast_precision",
     "fit",
