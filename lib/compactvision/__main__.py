@@ -1,4 +1,4 @@
-"""The command line: ``python -m compactvision list | run | scorecard | data | versions | execute | fresh``."""
+"""The command line: ``python -m compactvision list | run | scorecard | data | versions | execute | fresh | queue``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from compactvision import claims, records
+from compactvision.queue.options import add_arguments
 from compactvision.records import PROFILES
 
 
@@ -47,6 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     execute.add_argument("slugs", metavar="SLUG", nargs="*")
     fresh = commands.add_parser("fresh", help="tell which stored notebooks are not fresh or not in form")
     fresh.add_argument("slugs", metavar="SLUG", nargs="*")
+    queue = commands.add_parser("queue", help="the trainings that wait for a GPU")
+    add_arguments(queue)
     address = commands.add_parser("repository", help="set the repository's address everywhere")
     address.add_argument("url", metavar="URL")
     return parser
@@ -181,6 +184,12 @@ def _repository(asked: argparse.Namespace) -> int:
     return 0
 
 
+def _queue(asked: argparse.Namespace) -> int:
+    from compactvision.queue.command import execute
+
+    return execute(asked, _say)
+
+
 COMMANDS = {
     "list": _list,
     "run": _run,
@@ -189,6 +198,7 @@ COMMANDS = {
     "versions": _versions,
     "execute": _execute,
     "fresh": _fresh,
+    "queue": _queue,
     "repository": _repository,
 }
 
