@@ -10,7 +10,10 @@ def test_the_method_of_every_paper_is_in_the_contract(repo):
     (independent,) = (contract for contract in contracts if contract["type"] == "independence")
     package = repo / "lib" / "compactvision"
     methods = {
-        f"compactvision.{path.parent.name}.{slug}" for slug in schema.slugs() for path in package.glob(f"*/{slug}.py")
+        f"compactvision.{path.parent.name}.{path.stem}"
+        for slug in schema.slugs()
+        for path in package.glob(f"*/{slug}*")
+        if path.name == f"{slug}.py" or (path.name == slug and (path / "__init__.py").is_file())
     }
     assert len(methods) >= 8
     assert set(independent["modules"]) == methods

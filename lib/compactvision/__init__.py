@@ -2,7 +2,7 @@
 
 The sub-packages are floors; nothing imports upward: ``data``, ``models``, ``measure``, ``hooks`` stand below
 ``training``, that below ``surgery``, that below the papers' own families, and ``claims``, ``experiment``,
-``plots``, ``chapter`` and the command line stand on top. Each loads when it is first used.
+``plots``, ``toy_plane``, ``chapter`` and the command line stand on top. Each loads when it is first used.
 """
 
 from compactvision._lazy import lazy
@@ -23,6 +23,7 @@ __all__ = [
     "queue",
     "records",
     "surgery",
+    "toy_plane",
     "training",
 ]
 __getattr__, __dir__ = lazy(__name__, __all__)

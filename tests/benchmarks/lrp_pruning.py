@@ -1,8 +1,8 @@
 """Seconds to propagate a batch's relevance through VGG-16: ours against zennit's composite with the same rule.
 
 Run ``python tests/benchmarks/lrp_pruning.py [repeats]``. Both use the z+ rule without biases for every convolution and
-linear layer and one-hot seeds, on random weights, and end at the pixels; first it is checked that they agree. The ways
-are interleaved; medians of one run and the median ratio are printed. The aim for the ratio is 1.
+linear layer, hand one unit to each target, run on random weights and end at the pixels; first it is checked that they
+agree. The ways are interleaved; medians of one run and the median ratio are printed. The aim for the ratio is 1.
 """
 
 import statistics

@@ -29,15 +29,15 @@ def milliseconds(function, repeats):
 
 def steps(repeats):
     print("Median milliseconds of one call")
-    print(f"{'network':14} {'graph':>9} {'macs=0.5':>9} {'prune':>9}")
+    print(f"{'network':14} {'graph':>9} {'keep_macs=0.5':>9} {'prune':>9}")
     for name, build in NETWORKS.items():
         model = build()
         graph = surgery.channel_graph(model, SHAPE)
-        scores = surgery.criteria.l1(model)
-        plan = surgery.make_plan(graph, scores, macs=0.5)
+        scores = surgery.criteria.l1()(model)
+        plan = surgery.make_plan(graph, scores, keep_macs=0.5)
         row = (
             milliseconds(lambda model=model: surgery.channel_graph(model, SHAPE), repeats),
-            milliseconds(lambda graph=graph, scores=scores: surgery.make_plan(graph, scores, macs=0.5), repeats),
+            milliseconds(lambda graph=graph, scores=scores: surgery.make_plan(graph, scores, keep_macs=0.5), repeats),
             milliseconds(lambda model=model, plan=plan: surgery.prune(model, plan), repeats),
         )
         print(f"{name:14} " + " ".join(f"{value:9.1f}" for value in row))
@@ -59,7 +59,7 @@ def gains(repeats, batch, threads):
         graph = surgery.channel_graph(model, SHAPE, residual=residual)
         generator = torch.Generator().manual_seed(0)
         scores = {group.name: torch.rand(group.size, generator=generator) for group in graph.groups.values()}
-        plan = surgery.make_plan(graph, scores, macs=0.5)
+        plan = surgery.make_plan(graph, scores, keep_macs=0.5)
         both = {"dense": model, "cut": surgery.prune(model, plan)}
         ratio = measure.latency_ratio(both, example, warmup=3, repeats=repeats, threads=threads).ratios["cut"]
         share = plan.macs / graph.macs

@@ -55,7 +55,7 @@ def main(steps: int) -> None:
     plain, trained = models.resnet20(), models.resnet20()
     source = Interleaved(steps + WARM, plain, sgd(plain))
     start = time.perf_counter()
-    fit(trained, source, epochs=1, optimizer=sgd(trained), schedule=schedules.constant())
+    fit(trained, source, epochs=1, optimizer=sgd(trained), schedule=schedules.cosine())
     around = time.perf_counter() - start - sum(map(sum, source.seconds.values()))
     seconds = {name: times[WARM:] for name, times in source.seconds.items()}
     print(f"ResNet-20, batch {BATCH}, CPU, {torch.get_num_threads()} threads, torch {torch.__version__}, {steps} steps")

@@ -1,4 +1,4 @@
-"""Batches: normalisation, crops and flips against the slow oracle, shards, epochs, resuming."""
+"""Batches: normalisation, crops and flips against the slow oracle, epochs, resuming."""
 
 import pytest
 import torch
@@ -116,23 +116,6 @@ def test_iterating_does_not_advance_the_epoch():
     assert torch.equal(first, back)
 
 
-@settings(max_examples=40, deadline=None)
-@given(n=st.integers(1, 40), batch_size=st.integers(1, 17), data=st.data(), drop_last=st.booleans())
-def test_shards_side_by_side_are_the_global_batches(n, batch_size, data, drop_last):
-    world = data.draw(st.integers(1, batch_size))
-    if drop_last and batch_size > n:
-        return
-    whole = make(n).batches(batch_size, shuffle=True, crop=1, flip=True, drop_last=drop_last, seed=n)
-    whole.set_epoch(2)
-    shards = [list(whole.shard(rank, world)) for rank in range(world)]
-    assert all(len(shard) == len(whole) for shard in shards)
-    for k, (inputs, targets) in enumerate(whole):
-        assert torch.equal(torch.cat([shard[k][0] for shard in shards]), inputs)
-        assert torch.equal(torch.cat([shard[k][1] for shard in shards]), targets)
-        sizes = [len(shard[k][1]) for shard in shards]
-        assert max(sizes) - min(sizes) <= 1
-
-
 def test_a_sample_looks_the_same_at_any_batch_size():
     made = make()
     looks = []
@@ -193,13 +176,8 @@ def test_bad_options_are_named(options, message):
         make().batches(**options)
 
 
-def test_bad_shards_epochs_and_steps_are_named():
+def test_bad_epochs_and_steps_are_named():
     batches = make().batches(4)
-    for rank, world in ((2, 2), (-1, 2), (0, 0), (0, 5)):
-        with pytest.raises(ValueError, match=r"(rank|world) must"):
-            batches.shard(rank, world)
-    with pytest.raises(ValueError, match="a shard already"):
-        batches.shard(0, 2).shard(0, 2)
     with pytest.raises(ValueError, match="epoch must be at least 0, not -1"):
         batches.set_epoch(-1)
     with pytest.raises(ValueError, match=r"step must lie in \[0, 6\], not 7"):

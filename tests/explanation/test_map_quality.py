@@ -68,6 +68,14 @@ def test_blur_keeps_constants_and_spreads_a_point_as_a_gaussian():
     assert (spread[13, 17] / spread[15, 15]).item() == pytest.approx(np.exp(-1))
 
 
+def test_blur_is_an_eighth_of_the_width_wide_by_default():
+    point = torch.zeros(1, 1, 31, 24, dtype=torch.float64)
+    point[0, 0, 15, 12] = 1
+    spread = map_quality.blur(point)[0, 0]  # sigma 3
+    assert (spread[15, 15] / spread[15, 12]).item() == pytest.approx(np.exp(-0.5))
+    assert (spread[18, 12] / spread[15, 12]).item() == pytest.approx(np.exp(-0.5))
+
+
 def test_average_drop_and_increase():
     drop, increase = map_quality.average_drop(torch.tensor([0.8, 0.5, 0.4]), torch.tensor([0.4, 0.6, 0.3]))
     assert drop == pytest.approx((0.5 + 0 + 0.25) / 3)
@@ -91,6 +99,13 @@ def test_bootstrap_interval_covers_as_often_as_it_says():
     assert map_quality.bootstrap_interval(torch.full((5,), 2.0)) == (2.0, 2.0)
 
 
+def test_bootstrap_interval_is_that_of_the_means_of_a_seeds_draws():
+    values = torch.randn(37, generator=torch.Generator().manual_seed(2)).double()
+    drawn = values.numpy()[np.random.default_rng(5).integers(0, 37, (300, 37))]
+    found = map_quality.bootstrap_interval(values, level=0.9, repeats=300, seed=5)
+    assert found == pytest.approx(np.quantile(drawn.mean(1), [0.05, 0.95]), rel=0, abs=1e-12)
+
+
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="not negative"):
         map_quality.energy_share(-MAP, MASK)
@@ -101,6 +116,10 @@ def test_wrong_arguments_are_named():
         map_quality.perturbation_curves(Brightness(), inputs, MAP, torch.tensor([0]), steps=0)
     with pytest.raises(ValueError, match="maps must have"):
         map_quality.perturbation_curves(Brightness(), inputs, MAP.expand(2, 2, 2), torch.tensor([0]))
-    for values, level in ((torch.empty(0), 0.95), (torch.tensor([torch.nan]), 0.95), (torch.ones(3), 1.0)):
-        with pytest.raises(ValueError, match=r"values|level"):
+    for values, level, message in (
+        (torch.ones(1), 0.95, "values must"),
+        (torch.tensor([0, torch.nan]), 0.95, "values must"),
+        (torch.ones(3), 1.0, "level must"),
+    ):
+        with pytest.raises(ValueError, match=message):
             map_quality.bootstrap_interval(values, level=level)

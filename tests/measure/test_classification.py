@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from compactvision import measure
+from compactvision import data, measure, models
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -106,3 +106,10 @@ def test_bad_arguments_are_named():
             measure.accuracy(LOGITS, batches, top=top)
     with pytest.raises(ValueError, match="num_classes is 4 but the logits have 3"):
         measure.per_class_accuracy(LOGITS, batches, 4)
+
+
+def test_an_image_set_is_read_whole_on_the_models_device():
+    images = data.load("glyphs", train=False, n=620)  # more than one batch
+    model = models.pretrained("resnet20_glyphs")
+    assert measure.accuracy(model, images) == measure.accuracy(model, images.batches(100))
+    assert measure.confusion(model, images, images.num_classes).sum() == 620

@@ -218,8 +218,8 @@ def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="convention must be"):
         measure.macs_by_module(model, (3,), convention="flops")
     for example in ((), (3, 0), ("3",), [torch.zeros(1, 3), 3]):
-        with pytest.raises(ValueError, match="example must be a tensor, a shape"):
+        with pytest.raises(ValueError, match="example_inputs must be a tensor, a shape"):
             measure.macs(model, example)
     for example in (torch.zeros(3), torch.zeros(0, 3)):
-        with pytest.raises(ValueError, match="example must have a batch dimension"):
+        with pytest.raises(ValueError, match="example_inputs must have a batch dimension"):
             measure.macs(model, example)

@@ -82,6 +82,17 @@ def pearson(x, y):
     return top / math.sqrt(sum((a - mx) ** 2 for a in x) * sum((b - my) ** 2 for b in y))
 
 
+def ranks(values):
+    """Ranks from 1; equal values share the mean of theirs."""
+    ordered = sorted(values)
+    return [ordered.index(value) + (1 + ordered.count(value)) / 2 for value in values]
+
+
+def rank_correlation(x, y):
+    """Pearson's correlation of the ranks."""
+    return pearson(ranks(x), ranks(y))
+
+
 def mutual_information(values, targets, num_classes):
     """Bits between [value > median] and the class."""
     ordered = sorted(values)

@@ -1,5 +1,6 @@
 """Energy-aware pruning: a slow oracle, the invariants of nuclear norms, hand-computed maps, and the cut network."""
 
+import doctest
 import math
 from concurrent.futures import ThreadPoolExecutor
 
@@ -35,6 +36,12 @@ def batches_of(n=64, size=16):
 def small_resnet(seed=0):
     """A residual network with BatchNorm statistics that are not trivial."""
     return with_statistics(models.ResNet(1, 10, width=8, generator=torch.Generator().manual_seed(seed)))
+
+
+def test_examples_run():
+    found = doctest.testmod(eap)
+    assert found.failed == 0
+    assert found.attempted > 8
 
 
 class TestNuclearNorm:
@@ -91,6 +98,14 @@ class TestNuclearNorm:
         eap.nuclear_norm(a).sum().backward()
         u, _, vh = torch.linalg.svd(a.detach(), full_matrices=False)
         torch.testing.assert_close(a.grad, u @ vh)
+
+    def test_svd_sees_what_is_lost_in_squares(self):
+        generator = torch.Generator().manual_seed(4)
+        u, v = (torch.linalg.qr(torch.randn(40, 40, generator=generator, dtype=torch.float64)).Q for _ in range(2))
+        a = u @ torch.diag(torch.tensor([1.0] + 39 * [1e-10], dtype=torch.float64)) @ v  # norm 1 + 39e-10
+        assert eap.nuclear_norm(a, method="svd").item() == pytest.approx(1 + 39e-10, abs=1e-12)
+        assert abs(eap.nuclear_norm(a, method="gram").item() - (1 + 39e-10)) > 1e-10
+        assert eap.nuclear_norm(a).item() == eap.nuclear_norm(a, method="gram").item()
 
     def test_squares_that_overflow(self):
         a = torch.diag(torch.tensor([3e200, 4e200], dtype=torch.float64))
@@ -184,23 +199,23 @@ class TestFilters:
         with pytest.raises(ValueError, match="weight must be"):
             eap.filter_energy(torch.ones(3))
 
-    def test_as_a_criterion(self):
+    def test_as_an_importance(self):
         model = small_resnet()
-        scores = eap.energy(mode="weight")(model)
+        scores = eap.energy(None, mode="weight")(model)
         assert set(scores) == {name for name, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
         torch.testing.assert_close(scores["conv1"], eap.filter_energy(model.conv1.weight))
 
 
-class TestCriteria:
+class TestImportances:
     @pytest.mark.parametrize(
         ("build", "residual"),
         [(models.vgg11_bn, "grouped"), (models.densenet40, "gather"), (models.googlenet, "grouped")],
     )
     def test_scores_reach_every_group(self, build, residual):
         model = build()
-        criterion = eap.energy([(torch.randn(2, 3, 32, 32), None)])
+        importance = eap.energy([(torch.randn(2, 3, 32, 32), None)])
         graph = surgery.channel_graph(model, (3, 32, 32), residual=residual)
-        plan = surgery.make_plan(graph, criterion(model), ratio=0.3)
+        plan = surgery.make_plan(graph, importance, keep=0.7)
         assert plan.macs < graph.macs
 
     def test_equal_to_one_pass_over_all_images(self):
@@ -253,7 +268,7 @@ class TestCriteria:
         graph = surgery.channel_graph(model, (3, 32, 32)).only(kinds="inner")
         scores = eap.energy(batches_of(32))(model)
         assert scores["layer2.0.bn1"][5] == 0
-        plan = surgery.make_plan(graph, scores, ratio=0.4)
+        plan = surgery.make_plan(graph, scores, keep=0.6)
         assert plan.widths["layer2.0.conv1"] == int(16 * 0.6)
         assert 5 not in plan.keep["layer2.0.conv1"]
         inputs = torch.randn(4, 3, 32, 32)
@@ -263,12 +278,28 @@ class TestCriteria:
                 masked = model(inputs)
         torch.testing.assert_close(masked, pruned, rtol=1e-5, atol=1e-5)
 
+    @pytest.mark.parametrize("importance", [eap.energy, eap.rank])
+    def test_nothing_to_score_says_what_to_name(self, importance):
+        class Functional(nn.Sequential):
+            def forward(self, x):
+                return self[1](self[0](x).relu().mean((2, 3)))
+
+        model, batches = Functional(nn.Conv2d(3, 4, 3), nn.Linear(4, 10)), batches_of(32)
+        for layers in (None, {}):
+            with pytest.raises(ValueError, match=r"layers: none to score.* name each layer and the module"):
+                importance(batches, layers=layers)(model)
+        assert set(importance(batches, layers={"0": "0"})(model)) == {"0"}
+
+    def test_weights_of_nothing(self):
+        with pytest.raises(ValueError, match="model has no convolution without groups and no linear layer"):
+            eap.energy(None, mode="weight")(nn.Sequential(nn.ReLU()))
+
     def test_refuses(self):
         model = small_resnet()
         with pytest.raises(ValueError, match="mode must be one of batch, image, weight"):
-            eap.energy(mode="filter")
-        with pytest.raises(ValueError, match="batches: mode='batch' scores feature maps"):
-            eap.energy()
+            eap.energy([], mode="filter")
+        with pytest.raises(ValueError, match="batches: mode='batch' scores feature maps and needs images, got None"):
+            eap.energy(None)
         with pytest.raises(ValueError, match="at least one batch"):
             eap.energy([])(model)
         with pytest.raises(ValueError, match="batches of one size, got \\[8, 32\\]"):
@@ -293,8 +324,8 @@ def test_the_papers_shares(blocks, streams, middles, macs, parameters):
     model = models.ResNet(blocks, 10)
     model.layer1[0].shortcut = models.ChannelMap(range(16), 16)  # leaves the stem out of the first stage's sums
     graph = surgery.channel_graph(model, (3, 32, 32))
-    ratio = {f"layer{stage}.0.conv2": streams[stage - 1] for stage in (1, 2, 3)}
-    ratio |= {f"layer{s}.{b}.conv1": middles[s - 1] for s in (1, 2, 3) for b in range(blocks)}
-    plan = surgery.make_plan(graph, surgery.criteria.constant(model), ratio=ratio)
+    keep = {f"layer{stage}.0.conv2": 1 - streams[stage - 1] for stage in (1, 2, 3)}
+    keep |= {f"layer{s}.{b}.conv1": 1 - middles[s - 1] for s in (1, 2, 3) for b in range(blocks)}
+    plan = surgery.make_plan(graph, surgery.criteria.constant(), keep=keep)
     assert 1 - plan.macs / graph.macs == pytest.approx(macs, abs=5e-5)
     assert 1 - plan.parameters / graph.parameters == pytest.approx(parameters, abs=5e-5)

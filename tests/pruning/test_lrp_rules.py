@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from compactvision.pruning import lrp_rules as rules
+from compactvision.pruning.lrp_pruning import rules
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -26,22 +26,22 @@ def _lists(scores):
 
 
 def test_norms_of_filters_by_hand(tiny):
-    assert _lists(criteria.l1(tiny)) == {"0": [7.0, 1.0], "5": [2.0, 2.0]}
-    scores = criteria.l2(tiny)
+    assert _lists(criteria.l1()(tiny)) == {"0": [7.0, 1.0], "5": [2.0, 2.0]}
+    scores = criteria.l2()(tiny)
     assert scores["0"].tolist() == [5.0, 1.0]
     torch.testing.assert_close(scores["5"], torch.tensor([2.0, 4.0]).sqrt())
     assert not scores["0"].requires_grad
 
 
 def test_batch_norm_scale_is_an_absolute_value(tiny):
-    assert _lists(criteria.batch_norm_scale(tiny)) == {"1": [0.5, 2.0]}
+    assert _lists(criteria.batch_norm_scale()(tiny)) == {"1": [0.5, 2.0]}
     with pytest.raises(ValueError, match="model has no BatchNorm with a scale"):
-        criteria.batch_norm_scale(nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1, affine=False)))
+        criteria.batch_norm_scale()(nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1, affine=False)))
 
 
 def test_constant_and_reverse(tiny):
-    assert _lists(criteria.constant(tiny)) == {"0": [1.0, 1.0], "5": [1.0, 1.0]}
-    assert _lists(criteria.reverse(criteria.l1)(tiny)) == {"0": [-7.0, -1.0], "5": [-2.0, -2.0]}
+    assert _lists(criteria.constant()(tiny)) == {"0": [1.0, 1.0], "5": [1.0, 1.0]}
+    assert _lists(criteria.reverse(criteria.l1())(tiny)) == {"0": [-7.0, -1.0], "5": [-2.0, -2.0]}
 
 
 def test_random_scores_come_from_the_generator(tiny):
@@ -55,14 +55,14 @@ def test_random_scores_come_from_the_generator(tiny):
 
 def test_depthwise_convolutions_have_no_score_of_their_own():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 2, 1))
-    assert set(criteria.l1(model)) == {"0", "2"}
+    assert set(criteria.l1()(model)) == {"0", "2"}
 
 
 @pytest.mark.parametrize(
-    ("criterion", "product"),
+    ("importance", "product"),
     [(criteria.taylor, lambda held: held * held.grad), (criteria.gradient, lambda held: held.grad)],
 )
-def test_taylor_and_gradient_are_slow_sums_over_images(criterion, product, shaken):
+def test_taylor_and_gradient_are_slow_sums_over_images(importance, product, shaken):
     """One image at a time, the gradient of its own loss with respect to the map behind the BatchNorm."""
     model = shaken(models.small_cnn(3, widths=(4, 5)))
     inputs, targets = torch.randn(6, 3, 8, 8), torch.tensor([0, 1, 2, 0, 1, 2])
@@ -77,7 +77,7 @@ def test_taylor_and_gradient_are_slow_sums_over_images(criterion, product, shake
         F.cross_entropy(model.classifier(model.avgpool(x).flatten(1)), target[None]).backward()
         expected = {name: total + product(held)[0].sum((1, 2)) for name, (total, held) in expected.items()}
     batches = [(inputs[:4], targets[:4]), (inputs[4:], targets[4:])]
-    scores = criterion(batches)(model)
+    scores = importance(batches)(model)
     assert set(scores) == set(expected)
     for name, total in expected.items():
         torch.testing.assert_close(scores[name], (total / 6).abs().detach())
@@ -138,24 +138,24 @@ def test_taylor_refuses_what_it_cannot_score(tiny):
 
 
 @pytest.mark.parametrize("name", ["vgg16_bn", "resnet20_a", "densenet40", "preresnet164", "googlenet", "mobilenet_v2"])
-@pytest.mark.parametrize("criterion", [criteria.l1, criteria.batch_norm_scale])
-def test_every_network_can_be_planned_from_weights(name, criterion, network, graph):
-    plan = surgery.make_plan(graph(name, "grouped"), criterion(network(name)), ratio=0.5)
+@pytest.mark.parametrize("importance", [criteria.l1(), criteria.batch_norm_scale()])
+def test_every_network_can_be_planned_from_weights(name, importance, network, graph):
+    plan = surgery.make_plan(graph(name, "grouped"), importance(network(name)), keep=0.5)
     assert plan.macs < 0.35 * plan.graph.macs
 
 
 def test_the_scatter_form_is_planned_from_the_same_scores(network, graph):
     channels = graph("resnet20_a", "scatter")
-    scores = criteria.l1(network("resnet20_a"))
-    plan = surgery.make_plan(channels, scores, ratio=0.5)
+    scores = criteria.l1()(network("resnet20_a"))
+    plan = surgery.make_plan(channels, scores, keep=0.5)
     best = scores["layer1.0.conv2"].argsort(descending=True)[:8]
     assert plan.keep["layer1.0.conv2"] == tuple(sorted(best.tolist()))
 
 
 def test_the_gather_form_is_planned_from_batchnorm_scales(network, graph):
     channels = graph("densenet40", "gather")
-    scores = criteria.batch_norm_scale(network("densenet40"))
-    plan = surgery.make_plan(channels, scores, fraction=0.4)
+    scores = criteria.batch_norm_scale()(network("densenet40"))
+    plan = surgery.make_plan(channels, scores, keep=0.6, global_pruning=True)
     assert sum(plan.widths.values()) == 9_360 - round(0.4 * 9_360)
     threshold = torch.cat(list(scores.values())).sort().values[round(0.4 * 9_360)]
     assert plan.widths["bn:in"] == int((scores["bn"] >= threshold).sum())
@@ -164,9 +164,9 @@ def test_the_gather_form_is_planned_from_batchnorm_scales(network, graph):
 def test_selections_that_stay_whole_may_have_scores(graph, random_scores):
     channels = graph("resnet20_a", "gather")
     inner = channels.only(kinds="inner")
-    plan = surgery.make_plan(inner, random_scores(channels), ratio=0.5)
+    plan = surgery.make_plan(inner, random_scores(channels), keep=0.5)
     assert plan.keep == {
         name: kept
-        for name, kept in surgery.make_plan(channels, random_scores(channels), ratio=0.5).keep.items()
+        for name, kept in surgery.make_plan(channels, random_scores(channels), keep=0.5).keep.items()
         if name in inner.groups
     }

@@ -23,9 +23,9 @@ CASES = [
 
 @pytest.fixture
 def pruned(network, graph, random_scores):
-    def build(name, residual, ratio=0.6):
+    def build(name, residual, keep=0.4):
         channels = graph(name, residual)
-        return surgery.prune(network(name), surgery.make_plan(channels, random_scores(channels), ratio=ratio))
+        return surgery.prune(network(name), surgery.make_plan(channels, random_scores(channels), keep=keep))
 
     return build
 

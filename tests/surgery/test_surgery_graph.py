@@ -228,13 +228,13 @@ def test_an_unknown_residual_form_is_refused():
         surgery.channel_graph(models.small_cnn(), (3, 8, 8), residual="free")
 
 
-def _agree(function, groups=1, ratio=0.5):
+def _agree(function, groups=1, keep=0.5):
     """Trace, cut and compare with the mask; return the graph."""
     model = _Net(function, groups).eval()
     x = torch.randn(2, 3, 8, 8)
     channels = surgery.channel_graph(model, (3, 8, 8))
     scores = {group.name: torch.arange(group.size).float() for group in channels.groups.values()}
-    plan = surgery.make_plan(channels, scores, ratio=ratio)
+    plan = surgery.make_plan(channels, scores, keep=keep)
     with torch.no_grad(), surgery.mask(model, plan):
         masked = model(x)
     with torch.no_grad():
@@ -291,7 +291,7 @@ def test_a_sum_of_a_concatenation_and_a_wide_branch_joins_three_layers():
     }
     with pytest.raises(ValueError, match="keep: layer 'left' would be left without an output channel"):
         surgery.keep_plan(channels, {"left": [3, 4]})
-    plan = surgery.make_plan(channels, {"wide": torch.arange(5.0)}, widths={"left": 2})
+    plan = surgery.make_plan(channels, {"wide": torch.arange(5.0)}, keep_count={"left": 2})
     assert plan.keep == {"left": (1, 4)}  # the best of each writer stays, so no layer is emptied
     with torch.no_grad(), surgery.mask(model, plan):
         masked = model(x)

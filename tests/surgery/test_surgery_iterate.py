@@ -13,20 +13,20 @@ SHAPE = (3, 16, 16)
 
 
 def test_one_round_is_one_plan(model):
-    small, rows = surgery.iterate(model, SHAPE, criteria.l1, macs=0.5)
-    plan = surgery.make_plan(surgery.channel_graph(model, SHAPE), criteria.l1(model), macs=0.5)
+    small, rows = surgery.iterate(model, SHAPE, criteria.l1(), keep_macs=0.5)
+    plan = surgery.make_plan(surgery.channel_graph(model, SHAPE), criteria.l1()(model), keep_macs=0.5)
     assert len(rows) == 1
     assert torch.equal(rows[0].plan.kept, plan.kept)
     assert (rows[0].parameters, rows[0].macs) == (measure.parameters(small), measure.macs(small, SHAPE))
     assert torch.equal(small.conv1.weight, surgery.prune(model, plan).conv1.weight)
 
 
-@pytest.mark.parametrize("budget", ["macs", "parameters"])
+@pytest.mark.parametrize("budget", ["keep_macs", "keep_parameters"])
 def test_rounds_go_in_equal_steps_and_end_within_the_budget(model, budget):
-    dense = measure.macs(model, SHAPE) if budget == "macs" else measure.parameters(model)
-    small, rows = surgery.iterate(model, SHAPE, criteria.l2, **{budget: 0.4}, rounds=3)
+    dense = measure.macs(model, SHAPE) if budget == "keep_macs" else measure.parameters(model)
+    small, rows = surgery.iterate(model, SHAPE, criteria.l2(), **{budget: 0.4}, rounds=3)
     for row, share in zip(rows, (0.8, 0.6, 0.4), strict=True):
-        assert 0.93 * share * dense < getattr(row, budget) <= share * dense
+        assert 0.93 * share * dense < getattr(row, budget.removeprefix("keep_")) <= share * dense
     assert [row.number for row in rows] == [1, 2, 3]
     assert rows[-1].macs == measure.macs(small, SHAPE)
 
@@ -34,13 +34,13 @@ def test_rounds_go_in_equal_steps_and_end_within_the_budget(model, budget):
 def test_widths_do_not_depend_on_the_number_of_rounds(model):
     widths = []
     for rounds in (1, 4):
-        _, rows = surgery.iterate(model, SHAPE, criteria.constant, ratio=0.6, rounds=rounds)
+        _, rows = surgery.iterate(model, SHAPE, criteria.constant(), keep=0.4, rounds=rounds)
         widths.append(rows[-1].plan.widths)
     assert widths[0] == widths[1] == {name: int(size * 0.4) for name, size in _sizes(model).items()}
 
 
-def test_ratios_may_name_groups(model):
-    _, rows = surgery.iterate(model, SHAPE, criteria.l1, ratio={"layer1.0.conv2": 0.5}, rounds=2)
+def test_shares_may_name_groups(model):
+    _, rows = surgery.iterate(model, SHAPE, criteria.l1(), keep={"layer1.0.conv2": 0.5}, rounds=2)
     assert [row.plan.widths["conv1"] for row in rows] == [6, 4]
     assert rows[-1].plan.widths["layer2.0.conv1"] == 16
 
@@ -49,9 +49,9 @@ def _sizes(model):
     return {name: group.size for name, group in surgery.channel_graph(model, SHAPE).groups.items()}
 
 
-def test_a_fraction_removes_equal_counts_over_the_whole_network(model):
+def test_global_pruning_removes_equal_counts_over_the_whole_network(model):
     total = sum(_sizes(model).values())
-    _, rows = surgery.iterate(model, SHAPE, criteria.l1, fraction=0.5, rounds=5, normalise="mean")
+    _, rows = surgery.iterate(model, SHAPE, criteria.l1(), keep=0.5, global_pruning=True, rounds=5, normalise="mean")
     left = [sum(row.plan.widths.values()) for row in rows]
     assert left == [total - round(0.1 * number * total) for number in range(1, 6)]
 
@@ -59,9 +59,9 @@ def test_a_fraction_removes_equal_counts_over_the_whole_network(model):
 def test_scores_are_computed_anew_and_tuning_follows_each_cut(model):
     calls = []
 
-    def criterion(network):
+    def importance(network):
         calls.append(("score", measure.parameters(network)))
-        return criteria.l1(network)
+        return criteria.l1()(network)
 
     def tune(network):
         calls.append(("tune", measure.parameters(network)))
@@ -69,7 +69,7 @@ def test_scores_are_computed_anew_and_tuning_follows_each_cut(model):
             network.fc.bias.add_(1)
 
     before = model.fc.bias.clone()
-    small, rows = surgery.iterate(model, SHAPE, criterion, ratio=0.5, rounds=2, tune=tune)
+    small, rows = surgery.iterate(model, SHAPE, importance, keep=0.5, rounds=2, tune=tune)
     sizes = [measure.parameters(model), *(row.parameters for row in rows)]
     assert calls == [("score", sizes[0]), ("tune", sizes[1]), ("score", sizes[1]), ("tune", sizes[2])]
     torch.testing.assert_close(small.fc.bias, before + 2)
@@ -78,9 +78,9 @@ def test_scores_are_computed_anew_and_tuning_follows_each_cut(model):
 
 @pytest.mark.parametrize("residual", ["scatter", "gather"])
 def test_forms_that_keep_the_stream_can_be_iterated(model, residual):
-    criterion = criteria.l1 if residual == "scatter" else _input_norms
+    importance = criteria.l1() if residual == "scatter" else _input_norms
     select = lambda graph: graph.only(kinds=residual)  # noqa: E731
-    small, rows = surgery.iterate(model, SHAPE, criterion, ratio=0.75, rounds=3, residual=residual, select=select)
+    small, rows = surgery.iterate(model, SHAPE, importance, keep=0.25, rounds=3, residual=residual, select=select)
     assert {group.kind for group in rows[-1].plan.graph.groups.values()} == {residual}
     kept = rows[-1].plan.widths
     assert kept == {name: int(group.size * 0.25) for name, group in _first(model, residual, select).items()}
@@ -105,15 +105,15 @@ def _input_norms(model):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rounds": 0, "ratio": 0.5}, "rounds must be at least 1, got 0"),
-        ({}, "exactly one of ratio, fraction, macs and parameters is needed, got none"),
-        ({"ratio": 0.5, "macs": 0.5}, "got ratio, macs"),
-        ({"ratio": {"conv1": -1}}, r"ratio must be in \[0, 1\), got -1"),
-        ({"ratio": 1.0}, r"ratio must be in \[0, 1\), got 1.0"),
-        ({"macs": 1.5}, r"macs must be in \(0, 1\], got 1.5"),
-        ({"fraction": -0.5}, r"fraction must be in \[0, 1\), got -0.5"),
+        ({"rounds": 0, "keep": 0.5}, "rounds must be at least 1, got 0"),
+        ({}, "exactly one budget of keep, keep_macs, keep_parameters is needed, got none"),
+        ({"keep": 0.5, "keep_macs": 0.5}, "got keep, keep_macs"),
+        ({"keep": {"conv1": -1}}, r"keep must be in \(0, 1\], the share that stays, got -1"),
+        ({"keep": 0.0}, r"keep must be in \(0, 1\], the share that stays, got 0.0"),
+        ({"keep_macs": 1.5}, r"keep_macs must be in \(0, 1\], .*, got 1.5"),
+        ({"keep": True}, r"keep must be in \(0, 1\], .*, got True"),
     ],
 )
 def test_bad_options_are_refused(model, options, message):
     with pytest.raises(ValueError, match=message):
-        surgery.iterate(model, SHAPE, criteria.l1, **options)
+        surgery.iterate(model, SHAPE, criteria.l1(), **options)

@@ -17,7 +17,7 @@ NETWORKS = [
     "mobilenet_v2",
     "resnet50",
 ]
-ALL_BUT_ONE = 0.9999
+ONE_A_LAYER = 0.0001
 
 
 def _outputs(model, x):
@@ -54,13 +54,13 @@ def _check(model, plan, x):
 def test_masked_and_pruned_agree_in_grouped_form(name, network, graph, random_scores):
     model, channels, x = network(name), graph(name, "grouped"), torch.randn(2, 3, 32, 32)
     dense = _outputs(model, x)
-    for ratio in (0, 0.3, 0.7, ALL_BUT_ONE):
-        plan = surgery.make_plan(channels, random_scores(channels), ratio=ratio)
+    for keep in (1, 0.7, 0.3, ONE_A_LAYER):
+        plan = surgery.make_plan(channels, random_scores(channels), keep=keep)
         masked, small = _check(model, plan, x)
-        assert torch.equal(masked, dense) == (ratio == 0)
-        if ratio == 0.7:
+        assert torch.equal(masked, dense) == (keep == 1)
+        if keep == 0.3:
             assert measure.macs(small, (3, 32, 32)) == plan.macs
-        if ratio == ALL_BUT_ONE:
+        if keep == ONE_A_LAYER:
             assert set(plan.widths.values()) == {1}
     assert torch.equal(_outputs(model, x), dense)  # the network itself is as it was
 
@@ -69,17 +69,17 @@ def test_masked_and_pruned_agree_in_grouped_form(name, network, graph, random_sc
 @pytest.mark.parametrize("name", ["resnet20_a", "resnet20_b", "preresnet164", "densenet40", "mobilenet_v2"])
 def test_masked_and_pruned_agree_in_the_forms_that_keep_the_stream(name, residual, network, graph, random_scores):
     model, channels, x = network(name), graph(name, residual), torch.randn(2, 3, 32, 32)
-    for ratio in (0.3, 0.7, ALL_BUT_ONE):
-        plan = surgery.make_plan(channels, random_scores(channels), ratio=ratio)
+    for keep in (0.7, 0.3, ONE_A_LAYER):
+        plan = surgery.make_plan(channels, random_scores(channels), keep=keep)
         _, small = _check(model, plan, x)
-        if ratio == 0.7:
+        if keep == 0.3:
             assert measure.macs(small, (3, 32, 32)) == plan.macs
 
 
 @pytest.mark.parametrize("name", ["resnet20_a", "resnet20_b"])
 def test_grouped_form_is_a_mask_on_streams_and_middles(name, network, graph, random_scores):
     model, channels, x = network(name), graph(name, "grouped"), torch.randn(2, 3, 32, 32)
-    plan = surgery.make_plan(channels, random_scores(channels), ratio=0.4)
+    plan = surgery.make_plan(channels, random_scores(channels), keep=0.6)
     kept = {group: _indicator(plan, group) for group in channels.groups}
     streams = {0: kept["conv1"], 1: kept["layer2.0.conv2"], 2: kept["layer3.0.conv2"]}
     inner = {group.removesuffix(".conv1"): mask for group, mask in kept.items() if group.endswith(".conv1")}
@@ -90,7 +90,7 @@ def test_grouped_form_is_a_mask_on_streams_and_middles(name, network, graph, ran
 
 def test_scatter_form_is_a_mask_on_middles_and_branches(network, graph, random_scores):
     model, channels, x = network("resnet20_a"), graph("resnet20_a", "scatter"), torch.randn(2, 3, 32, 32)
-    plan = surgery.make_plan(channels, random_scores(channels), ratio=0.4)
+    plan = surgery.make_plan(channels, random_scores(channels), keep=0.6)
     masks = {group: _indicator(plan, group) for group in channels.groups}
     inner = {group.removesuffix(".conv1"): mask for group, mask in masks.items() if group.endswith("conv1")}
     branches = {group.removesuffix(".conv2"): mask for group, mask in masks.items() if group.endswith("conv2")}
@@ -101,7 +101,7 @@ def test_scatter_form_is_a_mask_on_middles_and_branches(network, graph, random_s
 
 def test_gather_form_is_a_mask_on_what_each_layer_reads(network, graph, random_scores):
     model, channels, x = network("resnet20_a"), graph("resnet20_a", "gather"), torch.randn(2, 3, 32, 32)
-    plan = surgery.make_plan(channels, random_scores(channels), ratio=0.4)
+    plan = surgery.make_plan(channels, random_scores(channels), keep=0.6)
     masks = {group: _indicator(plan, group) for group in channels.groups}
     inner = {group.removesuffix(".conv1"): mask for group, mask in masks.items() if group.endswith("conv1")}
     reads = {"fc": masks["fc:in"]}
@@ -119,13 +119,13 @@ def _indicator(plan, group):
 def test_a_pruned_network_can_be_pruned_again(residual, network, graph, random_scores):
     model, x = network("resnet20_a"), torch.randn(2, 3, 32, 32)
     channels = graph("resnet20_a", residual)
-    once = surgery.prune(model, surgery.make_plan(channels, random_scores(channels), ratio=0.25))
+    once = surgery.prune(model, surgery.make_plan(channels, random_scores(channels), keep=0.75))
     again = surgery.channel_graph(once, (3, 32, 32), residual=residual)
     assert set(again.groups) == set(channels.groups)  # names survive the wrapping
     assert {name: group.kind for name, group in again.groups.items()} == {
         name: group.kind for name, group in channels.groups.items()
     }
-    _check(once, surgery.make_plan(again, random_scores(again, seed=1), ratio=0.5), x)
+    _check(once, surgery.make_plan(again, random_scores(again, seed=1), keep=0.5), x)
 
 
 def test_weights_of_a_chain_are_cut_on_both_sides(shaken):
@@ -164,7 +164,7 @@ def test_a_wrapped_layer_reads_and_writes_parts_of_the_stream(network, graph):
 
 def test_nothing_is_wrapped_where_nothing_is_cut(network, graph, random_scores):
     channels = graph("resnet20_a", "scatter")
-    small = surgery.prune(network("resnet20_a"), surgery.make_plan(channels, random_scores(channels), ratio=0))
+    small = surgery.prune(network("resnet20_a"), surgery.make_plan(channels, random_scores(channels), keep=1))
     assert [name for name, _ in small.named_modules()] == [name for name, _ in network("resnet20_a").named_modules()]
 
 
@@ -203,7 +203,7 @@ def test_the_mask_is_gone_after_an_error(network, graph):
 
 def test_a_pruned_network_trains(network, graph, random_scores):
     channels = graph("resnet20_a", "scatter")
-    small = surgery.prune(network("resnet20_a"), surgery.make_plan(channels, random_scores(channels), ratio=0.5))
+    small = surgery.prune(network("resnet20_a"), surgery.make_plan(channels, random_scores(channels), keep=0.5))
     small.train()(torch.randn(4, 3, 32, 32)).square().mean().backward()
     assert all(parameter.grad is not None for parameter in small.parameters())
 

@@ -17,7 +17,7 @@ from oracles.residual_masks import masked_resnet
 def test_both_find_the_same_coupled_channels(name, network, graph, random_scores):
     """Cut the same channels with both, group by group, and compare all weights that are left."""
     channels = graph(name, "grouped")
-    plan = surgery.make_plan(channels, random_scores(channels), ratio=0.3)
+    plan = surgery.make_plan(channels, random_scores(channels), keep=0.7)
     ours = surgery.prune(network(name), plan)
     theirs = copy.deepcopy(network(name))
     found = torch_pruning.DependencyGraph().build_dependency(theirs, torch.randn(1, 3, 32, 32))

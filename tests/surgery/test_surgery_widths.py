@@ -8,7 +8,10 @@ from compactvision import measure, models, surgery
 def _plan(model, ratios):
     graph = surgery.channel_graph(model, (3, 32, 32))
     scores = {group.name: torch.arange(group.size).float() for group in graph.groups.values()}
-    return surgery.make_plan(graph, scores, ratio=ratios)
+    widths = {
+        name: max(1, int(graph.group_of(name).size * (1 - ratio))) for name, ratio in ratios.items()
+    }  # as published
+    return surgery.make_plan(graph, scores, keep_count=widths)
 
 
 def _counts(model, plan):

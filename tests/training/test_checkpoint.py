@@ -92,8 +92,8 @@ def test_many_differences_are_counted():
 
 def test_a_schedule_without_a_name_of_its_own_is_recognised_by_its_type(tmp_path):
     class Half:
-        def __call__(self, step, total):
-            return 0.5
+        def __call__(self, optimizer, epochs, steps):
+            return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5)
 
     history = train(tmp_path / "run.pt", schedule=Half(), optimizer=torch.optim.Adam)
     assert history.column("lr") == [0.005, 0.005]

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from compactvision.training import Callback, fit, schedules
 from torch import nn
+from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader, TensorDataset
 
 SCRIPT = Path(__file__).with_name("resumable.py")
@@ -64,14 +65,14 @@ def network():
     return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.ReLU(), nn.Linear(8, 3))
 
 
-def run(source, path, interrupt, **options):
+def run(source, path, interrupt, schedule=None, **options):
     """Run to the end through all interruptions, with a fresh model and optimiser at each start."""
     while True:
         model = network()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
         try:
             history = fit(
-                model, source(), epochs=3, optimizer=optimizer, schedule=HALF, checkpoint=path,
+                model, source(), epochs=3, optimizer=optimizer, schedule=schedule or HALF, checkpoint=path,
                 callbacks=[interrupt], every_steps=2, seed=5, **options,
             )  # fmt: skip
         except KeyboardInterrupt:
@@ -90,6 +91,9 @@ HALF = schedules.multi_step([2], gamma=0.5)
 
 class Drawn:
     """Batches that draw from Python's and NumPy's global generators while they are read."""
+
+    def __len__(self):
+        return 7
 
     def __iter__(self):
         for inputs, targets in DataLoader(dataset(), batch_size=4):
@@ -117,6 +121,37 @@ def test_interrupted_runs_end_bitwise_the_same(name, precision, tmp_path):
     assert again == rows
     for key, value in weights.items():
         assert torch.equal(resumed[key], value), key
+
+
+SCHEDULES = {
+    "one_cycle": schedules.one_cycle(),
+    "cosine": schedules.cosine(final=0.1),
+    "multi_step": schedules.multi_step([0.3, 0.7], gamma=0.3),
+    "a warm-up of torch": lambda optimizer, epochs, steps: lr_scheduler.SequentialLR(
+        optimizer, [lr_scheduler.LinearLR(optimizer, total_iters=4), lr_scheduler.StepLR(optimizer, steps)], [4]
+    ),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_every_schedule_goes_on_bitwise_from_any_step(name, tmp_path):
+    """A checkpoint after each second step and each seventh; the process is cut off after every step once."""
+    rates = []
+
+    class Look(Interrupt):
+        def on_step(self, state):
+            rates.append((state.step, state.lr))
+            super().on_step(state)
+
+    weights, rows = run(SOURCES["loader"], tmp_path / "whole.pt", Look(), schedule=SCHEDULES[name])
+    whole, rates[:] = dict(rates), []
+    resumed, again = run(SOURCES["loader"], tmp_path / "cut.pt", Look(*range(1, 22)), schedule=SCHEDULES[name])
+    assert len(rates) > len(whole) == 21
+    assert all(whole[step] == rate for step, rate in rates)
+    assert len(set(whole.values())) > 2
+    assert again == rows
+    assert all(torch.equal(resumed[key], value) for key, value in weights.items())
 
 
 def test_orders_differ_between_epochs(tmp_path):

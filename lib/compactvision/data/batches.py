@@ -1,9 +1,9 @@
-"""Batches of an image set: per-sample random crop and flip, normalisation, shards for several processes."""
+"""Batches of an image set: per-sample random crop and flip, normalisation."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,26 +11,37 @@ from torch import Tensor
 
 from compactvision.data import keys
 
-if TYPE_CHECKING:
-    from compactvision.data.arrays import ImageSet
-
 _ORDER, _AUGMENT = 1, 2  # separate streams of random numbers
+
+
+class _Images(Protocol):
+    """What batches need of a set; the set itself is :class:`~compactvision.data.arrays.ImageSet`."""
+
+    @property
+    def images(self) -> Tensor: ...
+    @property
+    def targets(self) -> Tensor: ...
+    @property
+    def mean(self) -> tuple[float, ...]: ...
+    @property
+    def std(self) -> tuple[float, ...]: ...
+    def __len__(self) -> int: ...
 
 
 class Batches:
     """Re-iterable batches ``(inputs, targets)`` of one epoch.
 
     The order of an epoch is a function of (seed, epoch), a sample's crop and flip are functions of (seed, epoch,
-    number of the sample in the set). Batch size, number of processes and the place where a run was resumed change
-    neither. Iterating uses the epoch last given to :meth:`set_epoch` (0 at first) and does *not* advance it: two
-    loops without ``set_epoch`` in between give the same batches. ``fit`` calls ``set_epoch``.
+    number of the sample in the set). Batch size and the place where a run was resumed change neither. Iterating uses
+    the epoch last given to :meth:`set_epoch` (0 at first) and does *not* advance it: two loops without ``set_epoch``
+    in between give the same batches. ``fit`` calls ``set_epoch``.
 
     Parameters
     ----------
     images : ImageSet
         The set; batches are made on its device.
     batch_size : int
-        Images in a batch of all processes together.
+        Images in a batch.
     shuffle : bool
         New order for every epoch; else the set's own order.
     crop : int
@@ -55,7 +66,7 @@ class Batches:
 
     def __init__(
         self,
-        images: ImageSet,
+        images: _Images,
         batch_size: int = 128,
         *,
         shuffle: bool = False,
@@ -82,7 +93,7 @@ class Batches:
         self.batch_size, self.drop_last = batch_size, drop_last
         self.shuffle, self.crop, self.flip, self.seed = shuffle, crop, flip, seed
         self.dtype, self.channels_last = dtype, channels_last
-        self.epoch, self.rank, self.world = 0, 0, 1
+        self.epoch = 0
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.images), self.batch_size)
@@ -97,33 +108,6 @@ class Batches:
             raise ValueError(f"epoch must be at least 0, not {epoch}")
         self.epoch = epoch
 
-    def shard(self, rank: int, world: int) -> Batches:
-        """Return the batches of one of ``world`` processes.
-
-        Every global batch is cut into ``world`` contiguous pieces whose sizes differ by at most one: put side by side
-        the k-th pieces are the k-th global batch. (Where the last batch has fewer images than there are processes,
-        some pieces are empty; ``drop_last`` avoids that.)
-        """
-        if not 1 <= world <= self.batch_size:
-            raise ValueError(f"world must lie in [1, batch_size = {self.batch_size}], not {world}")
-        if not 0 <= rank < world:
-            raise ValueError(f"rank must lie in [0, {world}), not {rank}")
-        if self.world != 1:
-            raise ValueError(f"these batches are a shard already: rank {self.rank} of {self.world}")
-        piece = Batches(
-            self.images,
-            self.batch_size,
-            shuffle=self.shuffle,
-            crop=self.crop,
-            flip=self.flip,
-            seed=self.seed,
-            drop_last=self.drop_last,
-            dtype=self.dtype,
-            channels_last=self.channels_last,
-        )
-        piece.epoch, piece.rank, piece.world = self.epoch, rank, world
-        return piece
-
     def starting_at(self, step: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Iterate from batch number ``step`` of the epoch on, without making those before it."""
         if not 0 <= step <= len(self):
@@ -131,7 +115,7 @@ class Batches:
         return self._epoch(step)
 
     def indices(self) -> list[Tensor]:
-        """Return the numbers of the samples in each batch of the current epoch (this shard's): (B,) int64, on CPU."""
+        """Return the numbers of the samples in each batch of the current epoch: (B,) int64, on CPU."""
         return [torch.from_numpy(chosen) for chosen in self._chosen()]
 
     def raw(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -141,12 +125,7 @@ class Batches:
     def _chosen(self, step: int = 0) -> list[np.ndarray]:
         n = len(self.images)
         order = keys.permutation(keys.key(self.seed, self.epoch, _ORDER), n) if self.shuffle else np.arange(n)
-        pieces = []
-        for k in range(step, len(self)):
-            batch = order[k * self.batch_size : (k + 1) * self.batch_size]
-            low, high = (r * len(batch) // self.world for r in (self.rank, self.rank + 1))
-            pieces.append(batch[low:high])
-        return pieces
+        return [order[k * self.batch_size : (k + 1) * self.batch_size] for k in range(step, len(self))]
 
     def _epoch(self, step: int, normalise: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
         device = self.images.images.device

@@ -1,8 +1,8 @@
 """Random numbers and sort keys that are functions of what they belong to, not of when they are drawn.
 
-A generator hands out numbers in the order of the calls, so its numbers change with the batch size, the number of
-processes or the place where a run was resumed. Here every number is a hash of its coordinates (seed, epoch, sample):
-a counter-based generator made of the SplitMix64 finaliser [1]_.
+A generator hands out numbers in the order of the calls, so its numbers change with the batch size or the place
+where a run was resumed. Here every number is a hash of its coordinates (seed, epoch, sample): a counter-based
+generator made of the SplitMix64 finaliser [1]_.
 
 References
 ----------

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import stats
 from torch import Tensor, nn
 
 from compactvision.explanation.evidence import check_inputs
@@ -123,21 +124,27 @@ def centre_gaussian(size: tuple[int, int], count: int = 1) -> Tensor:
 def bootstrap_interval(
     values: Tensor, *, level: float = 0.95, repeats: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Return an interval of the mean of ``values`` (N,) by resampling them: the percentile bootstrap.
+    """Return an interval of the mean of ``values`` (N,) by resampling them: SciPy's percentile bootstrap.
 
     Raises
     ------
     ValueError
-        Where there are no values, one is not finite, or ``level`` is not in (0, 1).
+        Where there are fewer than two values, one is not finite, or ``level`` is not in (0, 1).
     """
     numbers = values.detach().cpu().double().numpy()
-    if numbers.ndim != 1 or len(numbers) == 0 or not np.isfinite(numbers).all():
-        raise ValueError(f"values must be finite numbers (N,), N at least 1, got shape {numbers.shape}")
+    if numbers.ndim != 1 or len(numbers) < 2 or not np.isfinite(numbers).all():
+        raise ValueError(f"values must be finite numbers (N,), N at least 2, got shape {numbers.shape}")
     if not 0 < level < 1:
         raise ValueError(f"level must lie in (0, 1), got {level}")
-    drawn = np.random.default_rng(seed).integers(0, len(numbers), (repeats, len(numbers)))
-    low, high = np.quantile(numbers[drawn].mean(1), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    found = stats.bootstrap(
+        (numbers,),
+        np.mean,
+        n_resamples=repeats,
+        confidence_level=level,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
 def _check_maps(maps: Tensor, shape: tuple[int, ...]) -> None:

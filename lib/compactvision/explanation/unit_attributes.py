@@ -6,8 +6,10 @@ N images, U units, C classes. Attributes are read from the cached activation or 
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import stats
 from torch import Tensor, nn
 
 from compactvision.explanation.heads import LayerCache
@@ -89,8 +91,9 @@ def mutual_information(means: Tensor, targets: Tensor, num_classes: int) -> Tens
     on = (means > means.median(0).values).double()  # (N, U); torch's median is the lower one of two middle values
     member = F.one_hot(targets, num_classes).double()  # (N, C)
     joint = torch.stack([(1 - on).T @ member, on.T @ member], 1) / len(targets)  # (U, 2, C)
-    apart = joint.sum(1, keepdim=True) * joint.sum(2, keepdim=True)
-    return torch.where(joint > 0, joint * (joint / apart).log2(), 0.0).sum((1, 2))
+    apart = joint.sum(1, keepdim=True) * joint.sum(2, keepdim=True)  # what it would be if they shared nothing
+    bits = stats.entropy(*(table.flatten(1).cpu().numpy() for table in (joint, apart)), base=2, axis=1)
+    return torch.from_numpy(bits).to(joint)
 
 
 def concept_iou(activation: Tensor, masks: Tensor, top: float = 0.005, batch_size: int = 256) -> Tensor:
@@ -150,12 +153,6 @@ def taylor_rise(cache: LayerCache, batch_size: int = 256) -> Tensor:
 # --- Correlations ---------------------------------------------------------------------------------------------------
 
 
-def ranks(values: Tensor) -> Tensor:
-    """Return the rank of each value, from 1; equal values share the mean of their ranks: (M,) to (M,) float64."""
-    _, place, counts = torch.unique(values, return_inverse=True, return_counts=True)
-    return (counts.cumsum(0) - (counts - 1) / 2).double()[place]
-
-
 def rank_correlation(x: Tensor, y: Tensor) -> float:
     """Return Spearman's correlation of two tensors of one shape, over the entries where neither is NaN.
 
@@ -164,12 +161,10 @@ def rank_correlation(x: Tensor, y: Tensor) -> float:
     if x.shape != y.shape:
         raise ValueError(f"x, y: shapes {tuple(x.shape)} and {tuple(y.shape)}")
     known = ~(x.isnan() | y.isnan())
-    if int(known.sum()) < 3:
+    a, b = (side[known].cpu().numpy() for side in (x, y))
+    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
-    a, b = (ranks(side[known]) for side in (x, y))
-    a, b = a - a.mean(), b - b.mean()
-    length = float(a.norm() * b.norm())
-    return float(a @ b) / length if length > 0 else float("nan")
+    return float(stats.spearmanr(a, b).statistic)
 
 
 def class_permutation_test(x: Tensor, y: Tensor, generator: torch.Generator, rounds: int = 999) -> tuple[float, float]:

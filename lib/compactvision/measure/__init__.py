@@ -1,6 +1,6 @@
 """What a network costs and how often it is right: parameters, MACs, latency, accuracy."""
 
-from compactvision.measure.classification import accuracy, confusion, per_class_accuracy
+from compactvision.measure.classification import Batches, accuracy, confusion, per_class_accuracy
 from compactvision.measure.counts import CONVENTIONS, Summary, macs, macs_by_module, operations, parameters, summary
 from compactvision.measure.operations import OperationCounter
 from compactvision.measure.state import ExampleInputs, evaluating
@@ -8,6 +8,7 @@ from compactvision.measure.timing import Latency, LatencyComparison, Ratio, late
 
 __all__ = [
     "CONVENTIONS",
+    "Batches",
     "ExampleInputs",
     "Latency",
     "LatencyComparison",

@@ -49,12 +49,20 @@ def accuracy(model: nn.Module, batches: Batches, *, top: int = 1) -> float:
     hits = seen = 0
     with evaluating(model):
         for logits, targets in _logits(model, batches):
-            if not 1 <= top <= logits.shape[1]:
-                raise ValueError(f"top must be between 1 and the {logits.shape[1]} classes, got {top}")
-            best = logits.topk(top, dim=1).indices if top > 1 else logits.argmax(1, keepdim=True)  # (B, top, ...)
-            hits += int((best == targets.unsqueeze(1)).sum())
+            hits += int(correct(logits, targets, top).sum())
             seen += targets.numel()
     return hits / seen
+
+
+def correct(logits: Tensor, targets: Tensor, top: int = 1) -> Tensor:
+    """Return which targets (B, ...) are among the ``top`` highest logits (B, C, ...): (B, ...) bool.
+
+    Raises a ValueError if ``top`` is not between 1 and C.
+    """
+    if not 1 <= top <= logits.shape[1]:
+        raise ValueError(f"top must be between 1 and the {logits.shape[1]} classes, got {top}")
+    best = logits.topk(top, dim=1).indices if top > 1 else logits.argmax(1, keepdim=True)  # (B, top, ...)
+    return (best == targets.unsqueeze(1)).any(1)
 
 
 def confusion(model: nn.Module, batches: Batches, num_classes: int) -> Tensor:

@@ -85,6 +85,13 @@ def macs(model: nn.Module, example_inputs: ExampleInputs, *, convention: str = "
     ------
     ValueError
         If ``convention`` is unknown, and as for :func:`operations`.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from compactvision import measure
+    >>> measure.macs(nn.Conv2d(3, 8, 3, padding=1), (3, 10, 10))  # 10 x 10 pixels, 3 x 3 x 3 weights, 8 filters
+    21600
     """
     weights = _weights(convention)
     return _weighted(operations(model, example_inputs), weights)

@@ -13,22 +13,30 @@ ExampleInputs = Tensor | Sequence[int] | Sequence[Tensor]
 
 
 @contextmanager
+def modes_kept(model: nn.Module) -> Iterator[None]:
+    """Put the training flag of every module back on leaving."""
+    flags = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, flag in flags:
+            module.training = flag
+
+
+@contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put the model into evaluation mode without gradients; on exit, training flags and buffers are as before.
 
     The training flag is kept for each module on its own, so a partly frozen network stays partly frozen.
     """
-    flags = {module: module.training for module in model.modules()}
-    buffers = [_remember(module, name) for module in flags for name in module._buffers]
-    try:
-        model.eval()
-        with torch.no_grad():
+    buffers = [_remember(module, name) for module in model.modules() for name in module._buffers]
+    with modes_kept(model), torch.no_grad():
+        try:
+            model.eval()
             yield
-    finally:
-        for restore in buffers:
-            restore()
-        for module, flag in flags.items():
-            module.training = flag
+        finally:
+            for restore in buffers:
+                restore()
 
 
 def _remember(module: nn.Module, name: str) -> Callable[[], None]:

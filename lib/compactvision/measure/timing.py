@@ -96,6 +96,13 @@ def latency(
     ------
     ValueError
         If ``warmup`` is negative, or ``repeats`` or ``threads`` is below 1.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from compactvision import measure
+    >>> measure.latency(nn.Linear(4, 2), (4,), warmup=1, repeats=3).median_ms > 0
+    True
     """
     return latency_ratio({"model": model}, example_inputs, warmup=warmup, repeats=repeats, threads=threads).latencies[
         "model"

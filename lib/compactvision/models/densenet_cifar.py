@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compactvision.models.layers import initialise_
+from compactvision.models.layers import initialise_, refuse_counts
 
 
 class DenseLayer(nn.Module):
@@ -89,10 +89,7 @@ class DenseNet(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        counts = {"layers": layers, "growth": growth, "num_classes": num_classes, "in_channels": in_channels}
-        for name, value in counts.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        refuse_counts(layers=layers, growth=growth, num_classes=num_classes, in_channels=in_channels)
         stem = 2 * growth
         added = layers * growth  # channels that one block appends
         self.conv1 = nn.Conv2d(in_channels, stem, 3, padding=1, bias=False)

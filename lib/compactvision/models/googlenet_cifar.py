@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from compactvision.models.layers import initialise_
+from compactvision.models.layers import initialise_, refuse_counts
 
 INCEPTIONS: dict[str, tuple[int, int, int, int, int, int]] = {
     "a3": (64, 96, 128, 16, 32, 32),
@@ -75,9 +75,7 @@ class GoogLeNet(nn.Module):
         self, num_classes: int = 10, *, in_channels: int = 3, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
-        for name, value in {"num_classes": num_classes, "in_channels": in_channels}.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        refuse_counts(num_classes=num_classes, in_channels=in_channels)
         self.stem = nn.Sequential(*_unit(in_channels, 192, 3))
         channels = 192
         for name, widths in INCEPTIONS.items():

@@ -40,8 +40,7 @@ class ChannelMap(nn.Module):
 
     def __init__(self, source: Sequence[int], in_channels: int, stride: int = 1) -> None:
         super().__init__()
-        if stride < 1:
-            raise ValueError(f"stride must be at least 1, got {stride}")
+        refuse_counts(stride=stride)
         self.stride = stride
         self.register_buffer("source", torch.empty(0, dtype=torch.long))
         self.set_source(source, in_channels)
@@ -125,6 +124,13 @@ def option_a_shortcut(in_channels: int, out_channels: int, stride: int) -> Chann
     before = missing // 2
     source = [-1] * before + list(range(in_channels)) + [-1] * (missing - before)
     return ChannelMap(source, in_channels, stride)
+
+
+def refuse_counts(**counts: int | None) -> None:
+    """Raise a ``ValueError`` naming the first number that is below 1; None stands for a part that is left out."""
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
 
 
 def initialise_(model: nn.Module, generator: torch.Generator | None = None) -> None:

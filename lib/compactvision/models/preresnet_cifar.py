@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compactvision.models.layers import initialise_
+from compactvision.models.layers import initialise_, refuse_counts
 
 EXPANSION = 4
 """Channels of the stream for each channel of a bottleneck's middle."""
@@ -86,10 +86,7 @@ class PreResNet(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        counts = {"blocks": blocks, "num_classes": num_classes, "in_channels": in_channels, "width": width}
-        for name, value in counts.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        refuse_counts(blocks=blocks, num_classes=num_classes, in_channels=in_channels, width=width)
         self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
         self.layer1 = _stage(width, width, blocks, 1)
         self.layer2 = _stage(EXPANSION * width, 2 * width, blocks, 2)

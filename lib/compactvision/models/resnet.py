@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compactvision.models.layers import initialise_, option_a_shortcut
+from compactvision.models.layers import initialise_, option_a_shortcut, refuse_counts
 
 
 class BasicBlock(nn.Module):
@@ -92,10 +92,7 @@ class ResNet(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        counts = {"blocks": blocks, "num_classes": num_classes, "in_channels": in_channels, "width": width}
-        for name, value in counts.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        refuse_counts(blocks=blocks, num_classes=num_classes, in_channels=in_channels, width=width)
         if shortcut not in ("A", "B"):
             raise ValueError(f'shortcut must be "A" or "B", got {shortcut!r}')
         self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from compactvision.models.layers import initialise_
+from compactvision.models.layers import initialise_, refuse_counts
 
 
 class SmallCNN(nn.Module):
@@ -82,9 +82,7 @@ class SmallCNN(nn.Module):
 def _validate(num_classes, widths, head, dropout, pooled, in_channels, size) -> None:
     if len(widths) == 0 or min(widths) < 1:
         raise ValueError(f"widths must be a non-empty sequence of positive integers, got {tuple(widths)}")
-    for name, value in {"num_classes": num_classes, "in_channels": in_channels}.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    refuse_counts(num_classes=num_classes, in_channels=in_channels)
     if head not in ("gap", "fc"):
         raise ValueError(f'head must be "gap" or "fc", got {head!r}')
     if not 0 <= dropout < 1:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compactvision.models.layers import initialise_
+from compactvision.models.layers import initialise_, refuse_counts
 
 GROUPS: dict[int, tuple[int, ...]] = {
     11: (1, 1, 2, 2, 2),
@@ -58,9 +58,7 @@ class VGG(nn.Module):
         super().__init__()
         if depth not in GROUPS:
             raise ValueError(f"depth must be one of {tuple(GROUPS)}, got {depth}")
-        for name, value in {"num_classes": num_classes, "hidden": hidden, "in_channels": in_channels}.items():
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        refuse_counts(num_classes=num_classes, hidden=hidden, in_channels=in_channels)
         self.features = _features(GROUPS[depth], in_channels, conv_bias)
         self.avgpool = nn.AvgPool2d(2)
         self.classifier: nn.Module = nn.Linear(512, num_classes)

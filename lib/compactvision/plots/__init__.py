@@ -6,7 +6,6 @@ light and on a dark page, and on a telephone.
 
 from compactvision.plots.display import Html, images, interactive, show, table, widget
 from compactvision.plots.listing import source
-from compactvision.plots.plane import plane_grid, regions
 from compactvision.plots.style import INK, MARKERS, PALETTE, figure, use
 
 __all__ = [
@@ -17,8 +16,6 @@ __all__ = [
     "figure",
     "images",
     "interactive",
-    "plane_grid",
-    "regions",
     "show",
     "source",
     "table",

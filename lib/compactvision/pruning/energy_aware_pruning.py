@@ -1,36 +1,36 @@
-"""Energy-aware pruning: filters whose feature maps hold little energy go first (Yeom, Shim and Hwang 2021).
+"""Energy-aware pruning: filters whose feature maps hold little energy go first :cite:p:`yeom2021energy`.
 
 The energy of a filter is the nuclear norm, the sum of the singular values, of the feature maps that it makes. The
 paper's abstract does not say how a filter's maps, one for each image, become the matrix whose singular values are
-summed; both ways are here, and a third that looks at the weights instead.
+summed; both ways are here, and a third that looks at the weights instead. Equation numbers are those of the chapter.
 
-The criteria return one 1-D tensor for each layer, higher means keep, and go into ``compactvision.surgery``::
+:func:`energy` and :func:`rank` return importances for ``compactvision.surgery``::
 
-    criterion = energy(batches)
-    plan = surgery.make_plan(graph, criterion(model), macs=0.6)
+    plan = surgery.make_plan(graph, energy(batches), keep_macs=0.6)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor, nn
 
 from compactvision import hooks
-from compactvision.measure import evaluating
-from compactvision.surgery.criteria import Criterion
-from compactvision.surgery.layers import activations_behind, named_layers
+from compactvision.measure import Batches, evaluating
+from compactvision.surgery import Importance, activations_behind, named_layers
 
 MODES = ("batch", "image", "weight")
 METHODS = ("gram", "svd")
-
-Batches = Iterable[tuple[Tensor, Tensor]]
+NO_LAYER = (
+    "layers: none to score, for no activation module reads a layer's output; name each layer and the module whose "
+    "output to read, such as layers={'conv1': 'block1'}"
+)
 
 
 def nuclear_norm(matrices: Tensor, *, method: str = "gram") -> Tensor:
-    """Return the sum of the singular values of each matrix.
+    """Return the nuclear norm of each matrix, the sum of its singular values, Eq. (1).
 
     Parameters
     ----------
@@ -50,6 +50,11 @@ def nuclear_norm(matrices: Tensor, *, method: str = "gram") -> Tensor:
     ------
     ValueError
         If there are fewer than two dimensions, a matrix is empty, an entry is not finite or ``method`` is unknown.
+
+    Examples
+    --------
+    >>> nuclear_norm(torch.tensor([[3.0, 0.0], [0.0, 4.0]]))
+    tensor(7.)
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
@@ -84,15 +89,15 @@ def _on_all_cores(function: Callable[[Tensor], Tensor], matrices: Tensor) -> Ten
 
 
 def map_energy(maps: Tensor, *, mode: str = "batch", method: str = "gram") -> Tensor:
-    """Return the energy of each channel of a batch of feature maps.
+    """Return the energy of each channel of a batch of feature maps, Eq. (2) or Eq. (3).
 
     Parameters
     ----------
     maps : Tensor
         Feature maps (B, C, H, W), or activations of a linear layer (B, C).
     mode : {"batch", "image"}, default "batch"
-        How a channel's maps become matrices. "batch": one matrix (B, H W), a row for each image. "image": one matrix
-        (H, W) for each image, and the mean of their norms.
+        How a channel's maps become matrices. "batch", Eq. (2): one matrix (B, H W), a row for each image. "image",
+        Eq. (3): one matrix (H, W) for each image, and the mean of their norms.
     method : {"gram", "svd"}, default "gram"
         See :func:`nuclear_norm`.
 
@@ -104,7 +109,13 @@ def map_energy(maps: Tensor, *, mode: str = "batch", method: str = "gram") -> Te
     Raises
     ------
     ValueError
-        If ``maps`` has another number of dimensions or is empty, or as for :func:`nuclear_norm`.
+        If ``maps`` has another number of dimensions, is empty or not finite; ``mode`` or ``method`` is unknown.
+
+    Examples
+    --------
+    >>> maps = torch.eye(2).expand(4, 1, 2, 2)  # four images on which one channel draws the same diagonal
+    >>> map_energy(maps), map_energy(maps, mode="image")
+    (tensor([2.8284]), tensor([2.]))
     """
     maps = _four_dimensional(maps)
     if mode == "batch":
@@ -115,7 +126,7 @@ def map_energy(maps: Tensor, *, mode: str = "batch", method: str = "gram") -> Te
 
 
 def filter_energy(weight: Tensor, *, method: str = "gram") -> Tensor:
-    """Return the nuclear norm of each filter's weights, which needs no data.
+    """Return the nuclear norm of each filter's weights, Eq. (1), which needs no data.
 
     Parameters
     ----------
@@ -133,7 +144,7 @@ def filter_energy(weight: Tensor, *, method: str = "gram") -> Tensor:
     Raises
     ------
     ValueError
-        If ``weight`` has another number of dimensions, or as for :func:`nuclear_norm`.
+        If ``weight`` has another number of dimensions or is not finite, or ``method`` is unknown.
     """
     if weight.ndim not in (2, 4):
         raise ValueError(f"weight must be (C_out, C_in, kH, kW) or (C_out, C_in), got {tuple(weight.shape)}")
@@ -142,7 +153,7 @@ def filter_energy(weight: Tensor, *, method: str = "gram") -> Tensor:
 
 
 def map_rank(maps: Tensor) -> Tensor:
-    """Return the mean rank of each channel's feature maps, the score of HRank (Lin et al. 2020).
+    """Return the mean rank of each channel's feature maps, the score of HRank :cite:p:`lin2020hrank`.
 
     Parameters
     ----------
@@ -165,19 +176,15 @@ def map_rank(maps: Tensor) -> Tensor:
 
 
 def energy(
-    batches: Batches | None = None,
-    *,
-    mode: str = "batch",
-    layers: Mapping[str, str] | None = None,
-    method: str = "gram",
-) -> Criterion:
-    """Return the paper's criterion: the energy of every channel, averaged over batches.
+    batches: Batches | None, *, mode: str = "batch", layers: Mapping[str, str] | None = None, method: str = "gram"
+) -> Importance:
+    """Return the paper's importance: the energy of every channel, Eq. (2) or Eq. (3), averaged over batches.
 
     Parameters
     ----------
-    batches : iterable of (Tensor, Tensor), optional
-        Inputs and targets on the model's device, targets unused. Images that were held out of no choice: training
-        images. Gone through once for each call of the criterion. Not needed for ``mode="weight"``.
+    batches : iterable of (Tensor, Tensor)
+        Inputs and targets on the model's device; targets are not used. Gone through once for each call. Take training
+        images: a network must not be chosen by the images that judge it. None for ``mode="weight"``.
     mode : {"batch", "image", "weight"}, default "batch"
         See :func:`map_energy` and :func:`filter_energy`. "batch" grows with the size of the batch, so all batches must
         have the same.
@@ -191,33 +198,56 @@ def energy(
     Raises
     ------
     ValueError
-        If ``mode`` is unknown or batches are missing; when the criterion is called: if there is no batch, the sizes
-        differ in mode "batch", a layer is unknown or an activation is not finite.
+        If ``mode`` is unknown or batches are missing; when the importance is called: if there is no batch, the sizes
+        differ in mode "batch", there is no layer to score, a layer is unknown or an activation is not finite.
+
+    Examples
+    --------
+    >>> from compactvision import models, surgery
+    >>> model = models.resnet20()
+    >>> importance = energy([(torch.rand(4, 3, 32, 32), None)])
+    >>> graph = surgery.channel_graph(model, (3, 32, 32)).only(kinds="inner")
+    >>> surgery.make_plan(graph, importance, keep=0.75).widths["layer1.0.conv1"]
+    12
     """
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
     if mode == "weight":
         return lambda model: _filter_energies(model, method)
     if batches is None:
-        raise ValueError(f"batches: mode={mode!r} scores feature maps and needs images")
+        raise ValueError(f"batches: mode={mode!r} scores feature maps and needs images, got None")
     return _averaged(batches, layers, lambda maps: map_energy(maps, mode=mode, method=method), mode == "batch")
 
 
-def rank(batches: Batches, *, layers: Mapping[str, str] | None = None) -> Criterion:
-    """Return HRank's criterion: the mean rank of every channel's feature maps; arguments as for :func:`energy`."""
+def rank(batches: Batches, *, layers: Mapping[str, str] | None = None) -> Importance:
+    """Return HRank's importance :cite:p:`lin2020hrank`: the mean rank of every channel's maps, averaged over batches.
+
+    Parameters
+    ----------
+    batches, layers
+        See :func:`energy`; batches may differ in size.
+
+    Examples
+    --------
+    >>> from compactvision import models
+    >>> rank([(torch.rand(4, 3, 32, 32), None)])(models.resnet20())["layer1.0.bn1"].shape
+    torch.Size([16])
+    """
     return _averaged(batches, layers, map_rank, equal_sizes=False)
 
 
 def _averaged(
     batches: Batches, layers: Mapping[str, str] | None, score: Callable[[Tensor], Tensor], equal_sizes: bool
-) -> Criterion:
-    """Return a criterion that averages a score of feature maps over batches, weighted by their sizes."""
+) -> Importance:
+    """Return an importance that averages a score of feature maps over batches, weighted by their sizes."""
 
-    def criterion(model: nn.Module) -> dict[str, Tensor]:
+    def importance(model: nn.Module) -> dict[str, Tensor]:
         where, sums, sizes = layers, {}, []
         with torch.no_grad(), evaluating(model):
             for inputs, _ in batches:
-                where = where or activations_behind(model, inputs)
+                where = activations_behind(model, inputs) if where is None else where
+                if not where:
+                    raise ValueError(NO_LAYER)
                 with hooks.capture(model, list(where.values())) as maps:
                     model(inputs)
                 for name, path in where.items():
@@ -231,7 +261,7 @@ def _averaged(
             )
         return {name: total / sum(sizes) for name, total in sums.items()}
 
-    return criterion
+    return importance
 
 
 def _named(name: str, score: Callable[[Tensor], Tensor], maps: Tensor) -> Tensor:
@@ -242,11 +272,14 @@ def _named(name: str, score: Callable[[Tensor], Tensor], maps: Tensor) -> Tensor
 
 
 def _filter_energies(model: nn.Module, method: str) -> dict[str, Tensor]:
-    return {
+    energies = {
         name: filter_energy(module.weight, method=method)
         for name, _, module in named_layers(model)
         if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
     }
+    if not energies:
+        raise ValueError("model has no convolution without groups and no linear layer to score")
+    return energies
 
 
 def _four_dimensional(maps: Tensor) -> Tensor:

@@ -39,6 +39,15 @@ def prune(model: nn.Module, plan: Plan) -> nn.Module:
     ------
     ValueError
         If the plan does not fit the model.
+
+    Examples
+    --------
+    >>> from compactvision import models, surgery
+    >>> model = models.pretrained("resnet20_glyphs")
+    >>> graph = surgery.channel_graph(model, (3, 32, 32))
+    >>> plan = surgery.keep_plan(graph, {"layer1.0.conv1": [0, 3, 5]})
+    >>> surgery.prune(model, plan).layer1[0].conv1
+    Conv2d(16, 3, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), bias=False)
     """
     planned_modules(model, plan)
     small = copy.deepcopy(model)

@@ -37,7 +37,18 @@ def l1() -> Importance:
 
 
 def l2() -> Importance:
-    """Return the importance by the Euclidean norm of each filter's weights, biases left out."""
+    """Return the importance by the Euclidean norm of each filter's weights, biases left out.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from compactvision.surgery import criteria
+    >>> layer = nn.Linear(2, 1)
+    >>> _ = layer.weight.data.copy_(torch.tensor([[3.0, -4.0]]))
+    >>> criteria.l2()(nn.Sequential(layer))
+    {'0': tensor([5.])}
+    """
     return lambda model: {name: module.weight.detach().flatten(1).norm(dim=1) for name, module in _weighted(model)}
 
 
@@ -48,6 +59,13 @@ def batch_norm_scale() -> Importance:
     ------
     ValueError
         When it is called: if the model has no BatchNorm with a scale.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from compactvision.surgery import criteria
+    >>> criteria.batch_norm_scale()(nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)))
+    {'1': tensor([1., 1.])}
     """
 
     def importance(model: nn.Module) -> dict[str, Tensor]:
@@ -65,7 +83,17 @@ def constant() -> Importance:
 
 
 def random(generator: torch.Generator) -> Importance:
-    """Return an importance that draws every filter's score from [0, 1); each call draws anew."""
+    """Return an importance that draws every filter's score from [0, 1); each call draws anew.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from compactvision.surgery import criteria
+    >>> importance = criteria.random(torch.Generator().manual_seed(0))
+    >>> importance(nn.Sequential(nn.Linear(2, 3)))["0"].shape
+    torch.Size([3])
+    """
 
     def importance(model: nn.Module) -> dict[str, Tensor]:
         device = generator.device
@@ -97,6 +125,15 @@ def taylor(
     ------
     ValueError
         When it is called: if there is no batch, or a layer is used twice in a forward pass.
+
+    Examples
+    --------
+    >>> from compactvision import data, models
+    >>> from compactvision.surgery import criteria
+    >>> batches = data.load("glyphs", n=8).batches(4)
+    >>> scores = criteria.taylor(batches)(models.pretrained("resnet20_glyphs"))
+    >>> scores["layer1.0.bn1"].shape
+    torch.Size([16])
     """
     return _from_gradients(batches, loss, lambda output, gradient: output * gradient)
 
@@ -109,12 +146,30 @@ def gradient(
     The score of a channel is the absolute value of the gradient, averaged over images and summed over positions, read
     where :func:`taylor` reads it. In front of a ReLU it counts positions at which the ReLU is closed as zero.
     Arguments and errors are those of :func:`taylor`.
+
+    Examples
+    --------
+    >>> from compactvision import data, models
+    >>> from compactvision.surgery import criteria
+    >>> batches = data.load("glyphs", n=8).batches(4)
+    >>> scores = criteria.gradient(batches)(models.pretrained("resnet20_glyphs"))
+    >>> scores["layer1.0.bn1"].shape
+    torch.Size([16])
     """
     return _from_gradients(batches, loss, lambda output, gradient: gradient)
 
 
 def reverse(importance: Importance) -> Importance:
-    """Return the importance with all signs turned: what it would keep is removed first, a control."""
+    """Return the importance with all signs turned: what it would keep is removed first, a control.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from compactvision.surgery import criteria
+    >>> criteria.reverse(criteria.constant())(nn.Sequential(nn.Linear(1, 2)))
+    {'0': tensor([-1., -1.])}
+    """
     return lambda model: {name: -scores for name, scores in importance(model).items()}
 
 

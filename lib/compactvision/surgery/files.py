@@ -41,6 +41,18 @@ def save(
     ------
     ValueError
         If the builder is unknown or the arguments cannot be written as JSON.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from compactvision import models, surgery
+    >>> model = models.resnet20()
+    >>> plan = surgery.make_plan(surgery.channel_graph(model, (3, 32, 32)), surgery.criteria.l1(), keep=0.5)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "small.safetensors")
+    ...     surgery.save(surgery.prune(model, plan), path, builder="resnet20")
+    ...     surgery.load(path).conv1
+    Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), bias=False)
     """
     from safetensors.torch import save_file
 

@@ -123,6 +123,19 @@ def mask(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
     ------
     ValueError
         If the plan does not fit the model.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from compactvision import models, surgery
+    >>> model = models.pretrained("resnet20_glyphs")
+    >>> graph = surgery.channel_graph(model, (3, 32, 32))
+    >>> plan = surgery.make_plan(graph, surgery.criteria.l1(), keep=0.7)
+    >>> images = torch.rand(2, 3, 32, 32)
+    >>> with torch.no_grad(), surgery.mask(model, plan):
+    ...     masked = model(images)
+    >>> torch.allclose(surgery.prune(model, plan)(images), masked, atol=1e-4)
+    True
     """
     planned_modules(model, plan)
     with gated(model, plan.graph, plan.kept.float()):

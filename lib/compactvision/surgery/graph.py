@@ -202,6 +202,16 @@ def channel_graph(model: nn.Module, example_inputs: ExampleInputs, *, residual: 
         If ``residual`` is unknown, or the network does something that surgery cannot follow: grouped convolutions other
         than depthwise ones, shared parameters, functions that move, split or mix channels. The layer and the function
         are named.
+
+    Examples
+    --------
+    >>> from compactvision import models, surgery
+    >>> model = models.pretrained("resnet20_glyphs")
+    >>> graph = surgery.channel_graph(model, (3, 32, 32))
+    >>> graph.groups["conv1"].kind, graph.groups["layer1.0.conv1"].kind
+    ('stream', 'inner')
+    >>> graph.groups["conv1"].readers[:2]
+    ('layer1.0.conv1', 'layer1.1.conv1')
     """
     if residual not in RESIDUAL_FORMS:
         raise ValueError(f"residual must be one of {RESIDUAL_FORMS}, got {residual!r}")

@@ -77,6 +77,14 @@ def iterate(
     ValueError
         If ``rounds`` is below 1, not exactly one budget is given or it is out of its range, and as for
         :func:`compactvision.surgery.make_plan`.
+
+    Examples
+    --------
+    >>> from compactvision import models, surgery
+    >>> model = models.pretrained("resnet20_glyphs")
+    >>> small, rounds = surgery.iterate(model, (3, 32, 32), surgery.criteria.l1(), rounds=2, keep_macs=0.5)
+    >>> [f"{row.plan.macs / row.plan.graph.macs:.0%}" for row in rounds]  # of the network before each cut
+    ['75%', '66%']
     """
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1, got {rounds}")

@@ -79,6 +79,12 @@ def activations_behind(model: nn.Module, example_inputs: ExampleInputs) -> dict[
     -------
     dict of str to str
         From the layer's name in ``surgery.channel_graph`` to the path of the activation module.
+
+    Examples
+    --------
+    >>> from compactvision import models, surgery
+    >>> surgery.activations_behind(models.pretrained("resnet20_glyphs"), (3, 32, 32))["layer1.0.bn1"]
+    'layer1.0.relu1'
     """
     outputs: list[tuple[Tensor, str]] = []  # tensors are kept, so that no two of them share an identity
     pairs: dict[str, str] = {}

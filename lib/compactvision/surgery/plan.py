@@ -74,6 +74,14 @@ def keep_plan(graph: ChannelGraph, keep: Mapping[str, Tensor | tuple[int, ...] |
     ValueError
         If a name is unknown, two names mean one group, an index occurs twice or is out of range, or a layer would be
         left without a channel.
+
+    Examples
+    --------
+    >>> from compactvision import models, surgery
+    >>> model = models.pretrained("resnet20_glyphs")
+    >>> graph = surgery.channel_graph(model, (3, 32, 32))
+    >>> print(surgery.keep_plan(graph, {"layer1.0.conv1": [0, 3, 5]}))
+    keeps 435 of 448 channels in 12 groups: 98.6% of the parameters, 90.5% of the MACs
     """
     kept = torch.ones(graph.units, dtype=torch.bool)
     seen: dict[str, str] = {}

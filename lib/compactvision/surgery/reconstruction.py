@@ -42,7 +42,8 @@ def reconstruct(model: nn.Module, small: nn.Module, plan: Plan, batches: Iterabl
     plan : Plan
         What was kept.
     batches : iterable of Tensor or of (Tensor, ...)
-        Images (B, C, H, W), a few hundred; what follows them (labels) is not looked at. Kept in memory.
+        Images (B, C, H, W), a few hundred; what follows them (labels) is not looked at. Kept in memory, and read
+        by both networks once for each layer that is reconstructed.
     ridge : float, default 1e-4
         How strongly the weights are held where the images leave them open, positive.
 

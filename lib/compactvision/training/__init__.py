@@ -5,10 +5,9 @@ from .evaluate import evaluate
 from .fit import fit
 from .history import History
 from .losses import NonFiniteLoss
-from .plane import plane_network
 from .precision import fast_precision
 from .schedules import Schedule
-from .state import Callback, State, Stopped
+from .state import Callback, State, Stopped, group_of
 from .tuning import renewed, tune
 
 __all__ = [
@@ -21,7 +20,7 @@ __all__ = [
     "evaluate",
     "fast_precision",
     "fit",
-    "plane_network",
+    "group_of",
     "renewed",
     "schedules",
     "tune",

@@ -10,9 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .distributed import Group
-
-FORMAT = 1
+FORMAT = 2
 SOURCE = ("batch_size", "shuffle", "crop", "flip", "seed", "drop_last")  # what is noted of a source that has it
 
 
@@ -25,17 +23,13 @@ class Checkpoint:
         The file; missing folders are made. It is read by ``torch.load(weights_only=True)``.
     run : dict
         What recognises the run (see :func:`describe`); a file of another run is refused.
-    group : Group
-        The processes; the file must be visible to all.
-    own : object with ``state_dict`` and ``load_state_dict``
-        Kept for each process by itself (the random states); loaded last.
     parts : objects with ``state_dict`` and ``load_state_dict``
-        Loaded in this order; the states of the first process are written.
+        Loaded in this order.
     """
 
-    def __init__(self, path: str | os.PathLike | None, run: dict, group: Group, own: Any, **parts: Any):
+    def __init__(self, path: str | os.PathLike | None, run: dict, **parts: Any):
         self.path = None if path is None else Path(path)
-        self.run, self.parts, self.own, self.group = run, parts, own, group
+        self.run, self.parts = run, parts
         self.tried = False  # whether a first file was seen to be readable
         self.stored = self._read()
 
@@ -66,7 +60,6 @@ class Checkpoint:
             return None
         for name, part in self.parts.items():
             part.load_state_dict(self.stored["parts"][name])
-        self.own.load_state_dict(self.stored["own"][self.group.rank])
         self.stored = None
         return str(self.path)
 
@@ -82,15 +75,13 @@ class Checkpoint:
         """
         if self.path is None:
             return None
-        own = self.group.gather(self.own.state_dict())
-        if self.group.first:
-            parts = {name: part.state_dict() for name, part in self.parts.items()}
-            buffer = io.BytesIO()
-            torch.save({"format": FORMAT, "run": self.run, "parts": parts, "own": own}, buffer)
-            if not self.tried:
-                _check_readable(buffer)
-                self.tried = True
-            write_atomically(self.path, buffer.getbuffer())
+        parts = {name: part.state_dict() for name, part in self.parts.items()}
+        buffer = io.BytesIO()
+        torch.save({"format": FORMAT, "run": self.run, "parts": parts}, buffer)
+        if not self.tried:
+            _check_readable(buffer)
+            self.tried = True
+        write_atomically(self.path, buffer.getbuffer())
         return str(self.path)
 
 

@@ -49,12 +49,6 @@ def length(batches: Iterable, epochs: int) -> int | None:
     return count
 
 
-def alike(what: str, values: list) -> None:
-    """Refuse values that differ between processes, which would wait for each other for ever."""
-    if any(value != values[0] for value in values):
-        raise ValueError(f"{what} on different processes: {values}")
-
-
 def pair(batch: Any) -> tuple[Any, Any]:
     """Return inputs and targets of a batch."""
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:

@@ -1,13 +1,15 @@
 """Loss, accuracy and other means of a model over batches."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import checks, distributed
+from compactvision.measure.classification import correct
+from compactvision.measure.state import evaluating
+
+from . import checks
 from .precision import Precision, as_float, samples, to_device
 
 
@@ -26,10 +28,9 @@ def evaluate(
     Parameters
     ----------
     model : Module
-        Its training flags are put back on return.
+        Its training flags and buffers are put back on return.
     batches : iterable of (inputs, targets)
-        With several processes each reads its ``shard`` (or what its own sampler gives it) and the sums are reduced;
-        every process has to call.
+        Batches without a sample are passed over.
     loss : callable (outputs, targets) -> scalar Tensor
         Mean over the samples of a batch.
     metrics : dict of str to callable (outputs, targets) -> scalar
@@ -53,7 +54,6 @@ def evaluate(
         `batches` gives no sample, `precision` or `device` is unknown or not the model's, a metric takes a used name.
     """
     here = checks.model_device(model, device)
-    group = distributed.current(here)
     cast = Precision(precision, here)
     metrics = dict(metrics or {})
     taken = sorted(metrics.keys() & {"loss", "accuracy", "n"})
@@ -61,9 +61,8 @@ def evaluate(
         raise ValueError(f"metrics: the name {taken[0]!r} is taken")
     sums: dict[str, Tensor] = {}  # on the device, so that no batch waits
     n = 0
-    with modes_kept(model), torch.no_grad():
-        model.eval()
-        for batch in group.shard(batches):
+    with evaluating(model):
+        for batch in batches:
             inputs, targets = to_device(checks.pair(batch), here, channels_last)
             count = samples(inputs, targets)
             if count == 0:
@@ -77,17 +76,9 @@ def evaluate(
                 if mean is not None:
                     sums[name] = sums.get(name, 0.0) + torch.as_tensor(mean).double() * count
             n += count
-    return _reduced(group, sums, n, here, list(metrics))
-
-
-def _reduced(group: distributed.Group, sums: dict, n: int, device: torch.device, extra: list[str]) -> dict[str, float]:
-    names = ["loss", "accuracy", *extra]  # the same on every process, also on one that had no sample
-    present = [float(name in sums) for name in names]
-    totals = group.sum([float(sums.get(name, 0.0)) for name in names] + present + [float(n)], device)
-    if totals[-1] == 0:
+    if n == 0:
         raise ValueError("batches gave no sample")
-    means = {name: totals[i] / totals[-1] for i, name in enumerate(names) if totals[len(names) + i] > 0}
-    return {**means, "n": int(totals[-1])}
+    return {**{name: float(total) / n for name, total in sums.items()}, "n": n}
 
 
 def _accuracy(outputs: object, targets: object) -> Tensor | None:
@@ -95,15 +86,4 @@ def _accuracy(outputs: object, targets: object) -> Tensor | None:
         return None
     if outputs.ndim < 2 or outputs.shape[:1] + outputs.shape[2:] != targets.shape:
         return None
-    return (outputs.argmax(1) == targets).double().mean()
-
-
-@contextmanager
-def modes_kept(model: nn.Module) -> Iterator[None]:
-    """Put the training flag of every module back on leaving."""
-    flags = [(module, module.training) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for module, flag in flags:
-            module.training = flag
+    return correct(outputs, targets).double().mean()

@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import checks, distributed
+from compactvision.measure.state import modes_kept
+
+from . import checks
 from .checkpoint import Checkpoint, Loose, describe
-from .evaluate import evaluate, modes_kept
+from .evaluate import evaluate
 from .history import History
 from .losses import LossMeter
 from .precision import Precision, as_float, samples, to_device
@@ -42,26 +44,27 @@ def fit(
 ) -> History:
     """Train `model` in place and return one row of numbers an epoch.
 
-    The result is a function of the arguments: all global random generators are seeded with `seed` (plus the rank of
-    the process) at the start and put back on return. Started again after an interruption with the same arguments
-    and a fresh model, it continues from `checkpoint`; on the CPU, with the same number of threads, it ends with bitwise
-    the weights of an uninterrupted run. A finished run returns at once. Under torchrun every process calls it.
+    The result is a function of the arguments: all global random generators are seeded with `seed` at the start
+    and put back on return. Started again after an interruption with the same arguments and a fresh model, it continues
+    from `checkpoint`; on the CPU, with the same number of threads, it ends with bitwise the weights of an uninterrupted
+    run. A finished run returns at once.
 
     Parameters
     ----------
     model : Module
         Trained where it is. Training flags are put back on return, gradients are None.
     batches : iterable of (inputs, targets)
-        Read once an epoch. ``set_epoch(epoch)`` and, with several processes, ``shard(rank, world)`` are called where
-        the source has them. A DataLoader with workers that live through epochs cannot be continued bitwise.
+        Read once an epoch. ``set_epoch(epoch)`` is called where the source has it. A DataLoader with
+        workers that live through epochs cannot be continued bitwise.
     epochs : int
         Passes over `batches`, > 0.
     optimizer : Optimizer, optional
         With any parameter groups; default SGD(lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True).
     loss : callable (outputs, targets) -> scalar Tensor
         Mean over the samples of the batch; sees outputs in float32 at least.
-    schedule : callable (position, total) -> factor, optional
-        Factor on each group's initial learning rate, see :mod:`compactvision.training.schedules`.
+    schedule : callable (optimizer, epochs, steps) -> LRScheduler, optional
+        As ``schedules.one_cycle()`` is, see :mod:`compactvision.training.schedules`; the optimiser's own rates are
+        put back on return.
     callbacks : iterable of objects
         With some of ``on_start``, ``before_step``, ``on_step``, ``on_epoch``; see
         :class:`compactvision.training.Callback`.
@@ -105,10 +108,7 @@ def fit(
     here = checks.model_device(model, device)
     cast = Precision(precision, here)
     optimizer = checks.optimizer_for(optimizer, model, here, precision)
-    group = distributed.current(here)
-    batches = group.shard(batches)
     steps = checks.length(batches, epochs)
-    checks.alike("batches has a different length", group.gather(steps))
     rates = Rates(optimizer, schedule, epochs, steps)
     hooks = Callbacks(callbacks)
     state = State(model, optimizer, here, epochs, steps)
@@ -126,34 +126,31 @@ def fit(
         callbacks=hooks.names(),
         precision=precision,
         clip_norm=clip_norm,
-        processes=group.world,
     )
     parts = {
         "callbacks": hooks,
         "model": model,
         "optimizer": optimizer,
+        "rates": rates,
         "loose": Loose(model, optimizer),
         "scaler": cast.scaler,
         "losses": losses,
         "history": state.history,
         "position": state,
+        "stream": stream,
     }
-    store = Checkpoint(checkpoint, run, group, own=stream, **parts)
+    store = Checkpoint(checkpoint, run, **parts)
 
     def gradients() -> Tensor:
         """Compute the gradients of one step; optimisers such as LBFGS call this several times."""
-        parameters = trained(model, optimizer)
-        for parameter in parameters:
+        for parameter in trained(model, optimizer):
             parameter.grad = None
-        count = samples(state.inputs, state.targets)
-        value = torch.zeros((), device=here)
-        if count:
-            with cast.autocast():
-                state.outputs = model(state.inputs)
-            value = checks.scalar(loss(as_float(state.outputs), state.targets))
-            cast.scaler.scale(value).backward()
-        state.loss, count = group.average_gradients_(parameters, value.detach(), count)
-        losses.add(state, count)
+        with cast.autocast():
+            state.outputs = model(state.inputs)
+        value = checks.scalar(loss(as_float(state.outputs), state.targets))
+        cast.scaler.scale(value).backward()
+        state.loss = value.detach()
+        losses.add(state, samples(state.inputs, state.targets))
         if precision == "fp16":
             cast.scaler.unscale_(optimizer)
         hooks.call("before_step", state)
@@ -163,11 +160,10 @@ def fit(
         return state.loss
 
     with (
-        seeded(seed + group.rank),
+        seeded(seed),
         prepared(model, optimizer, rates, channels_last),
-        Bar(progress and group.first) as bar,
+        Bar(progress) as bar,
     ):
-        group.broadcast_(model)
         hooks.call("on_start", state)
         state.checkpoint = store.load()
         bar.start(state.step, state.total_steps)
@@ -175,7 +171,7 @@ def fit(
             began = time.perf_counter()
             for batch in stream.epoch(state.epoch, skip=state.batch):
                 state.inputs, state.targets = to_device(checks.pair(batch), here, channels_last)
-                rates.set(state.epoch, state.step)
+                rates.advance(state.step)
                 cast.step(optimizer, gradients)
                 state.step += 1
                 state.batch += 1
@@ -187,7 +183,6 @@ def fit(
                 bar.step()
             if state.batch == 0:
                 raise ValueError(f"batches gave nothing in epoch {state.epoch}")
-            group.broadcast_(model, parameters=False)
             row = {"epoch": state.epoch + 1, "lr": state.lr, "train_loss": losses.take()}
             row.update(validation(model, validate, loss, precision, channels_last))
             state.history.rows.append({**row, "seconds": time.perf_counter() - began})
@@ -226,6 +221,7 @@ def prepared(model: nn.Module, optimizer: torch.optim.Optimizer, rates: Rates, c
         if convert:
             model.to(memory_format=torch.channels_last)
         try:
+            rates.start()
             yield
         finally:
             rates.restore()

@@ -29,9 +29,9 @@ class LossMeter:
     def __init__(self, interval: int):
         self.interval = interval
         self.pending: list[tuple] = []
-        self.total, self.count = 0.0, 0.0
+        self.total, self.count = 0.0, 0
 
-    def add(self, state: State, samples: int | torch.Tensor) -> None:
+    def add(self, state: State, samples: int) -> None:
         """Note the loss of the step under way, the mean over `samples` samples."""
         self.pending.append((state.loss, samples, state.epoch, state.step, state.checkpoint))
         if len(self.pending) >= self.interval:
@@ -43,8 +43,7 @@ class LossMeter:
             return
         losses, samples, *places = zip(*self.pending, strict=True)
         self.pending = []
-        counts = torch.stack(samples).tolist() if isinstance(samples[0], torch.Tensor) else samples
-        for value, count, *place in zip(torch.stack(losses).tolist(), counts, *places, strict=True):
+        for value, count, *place in zip(torch.stack(losses).tolist(), samples, *places, strict=True):
             if not math.isfinite(value):
                 raise NonFiniteLoss(value, *place)
             self.total += value * count
@@ -54,7 +53,7 @@ class LossMeter:
         """Mean since the last call, NaN when there was no sample."""
         self.flush()
         mean = self.total / self.count if self.count else math.nan
-        self.total, self.count = 0.0, 0.0
+        self.total, self.count = 0.0, 0
         return mean
 
     def state_dict(self) -> dict:

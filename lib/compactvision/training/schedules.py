@@ -1,227 +1,158 @@
-"""Learning-rate schedules as factors on each parameter group's initial learning rate.
+"""Learning-rate schedules: torch's own schedulers, made when the length of the run is known.
 
-A schedule is a callable ``(position, total) -> factor``. Position and total count optimiser steps when ``per`` is
-"step" and epochs when it is "epoch". Because the factor is a closed form of the position, resuming needs no state.
-:func:`compactvision.training.fit` takes any such callable; a plain function without an attribute ``per`` is read
-per step.
+A schedule is a callable ``(optimizer, epochs, steps) -> torch.optim.lr_scheduler.LRScheduler`` with `steps` the
+optimiser steps in an epoch; :func:`compactvision.training.fit` steps the scheduler between the optimiser's steps. The
+functions here give the three schedules that chapters use; any other one is a line::
+
+    schedule=lambda optimizer, epochs, steps: torch.optim.lr_scheduler.StepLR(optimizer, 30 * steps)
+
+Rates that the optimiser comes with are the largest ones, each group has its own.
 """
 
 import math
-from bisect import bisect_right
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR, OneCycleLR
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A named factor curve with an optional linear warm-up; equal settings give equal ``repr``.
-
-    Parameters
-    ----------
-    name : str
-        The curve with its settings, for records and for recognising a run.
-    curve : callable (position, total) -> float
-        The factor without the warm-up.
-    per : {"step", "epoch"}
-        The unit of position, of total and of whole-numbered settings.
-    warmup : int or float
-        Length of the warm-up: an int counts steps or epochs (see `per`), a float in [0, 1) is a fraction of the run.
-    warmup_start : float
-        Factor of the curve's first value at position 0, in [0, 1]; it rises linearly to 1 at the end of the warm-up.
-    shift : bool
-        True when the curve starts after the warm-up and spans the rest, False when it counts from the start.
-    """
+    """A schedule with a name; equal settings give equal ``repr``, by which a checkpoint recognises its run."""
 
     name: str
-    curve: Callable[[float, float], float] = field(repr=False)
-    per: str = "step"
-    warmup: int | float = 0
-    warmup_start: float = 0.01
-    shift: bool = field(default=True, repr=False)
+    build: Callable[[Optimizer, int, int], LRScheduler] = field(repr=False)
 
-    def __post_init__(self):
-        if self.per not in ("step", "epoch"):
-            raise ValueError(f"per must be 'step' or 'epoch', not {self.per!r}")
-        _check_length("warmup", self.warmup)
-        if not 0 <= self.warmup_start <= 1:
-            raise ValueError(f"warmup_start must lie in [0, 1], not {self.warmup_start!r}")
-
-    def __call__(self, position: float, total: float) -> float:
-        """Return the factor at `position` in [0, total)."""
-        warmup = _length(self.warmup, total)
-        if isinstance(self.warmup, float):
-            warmup = min(warmup, total - 1)  # a fraction always leaves something
-        if warmup >= total:
-            raise ValueError(f"warmup={self.warmup!r} leaves nothing of a run of {total} {self.per}s")
-        skipped = warmup if self.shift else 0
-        factor = self.curve(max(position - skipped, 0), total - skipped)
-        if position < warmup:
-            factor *= self.warmup_start + (1 - self.warmup_start) * position / warmup
-        return factor
+    def __call__(self, optimizer: Optimizer, epochs: int, steps: int) -> LRScheduler:
+        """Return the scheduler of a run of `epochs` epochs with `steps` optimiser steps each."""
+        return self.build(optimizer, epochs, steps)
 
 
-def constant(*, warmup: int | float = 0, warmup_start: float = 0.01, per: str = "step") -> Schedule:
-    """Factor 1 throughout, after the warm-up."""
-    return Schedule("constant", lambda position, total: 1.0, per, warmup, warmup_start)
+def cosine(*, final: float = 0.0) -> Schedule:
+    """Half a cosine from the initial rates down to their share `final` (in [0, 1]), reached after the last step.
 
-
-def cosine(*, final: float = 0.0, warmup: int | float = 0, warmup_start: float = 0.01, per: str = "step") -> Schedule:
-    """Half a cosine from 1 down to `final` (in [0, 1]), reached at the end of the run.
-
-    Equals ``torch.optim.lr_scheduler.CosineAnnealingLR`` with ``T_max`` the length after the warm-up.
+    A ``LambdaLR``: ``CosineAnnealingLR`` has one final rate for all groups.
     """
     if not 0 <= final <= 1:
         raise ValueError(f"final must lie in [0, 1], not {final!r}")
+    return Schedule(
+        f"cosine(final={final!r})",
+        lambda optimizer, epochs, steps: LambdaLR(optimizer, _half_cosine(final, epochs * steps)),
+    )
 
-    def curve(position: float, total: float) -> float:
-        return final + (1 - final) * (1 + math.cos(math.pi * position / total)) / 2
 
-    return Schedule(f"cosine(final={final!r})", curve, per, warmup, warmup_start)
-
-
-def multi_step(
-    milestones: Sequence[int | float],
-    *,
-    gamma: float = 0.1,
-    warmup: int | float = 0,
-    warmup_start: float = 0.01,
-    per: str = "epoch",
-) -> Schedule:
-    """Multiply by `gamma` at each milestone, as ``torch.optim.lr_scheduler.MultiStepLR`` does.
+def multi_step(milestones: Sequence[int | float], *, gamma: float = 0.1) -> Schedule:
+    """Multiply the rates by `gamma` at each milestone: ``MultiStepLR``.
 
     Parameters
     ----------
     milestones : sequence of int or float
-        Ints count epochs (or steps, see `per`) from the start of the run, warm-up included; floats in (0, 1) are
-        fractions of the run, rounded to the nearest whole unit. Ascending.
+        Ints count epochs from the start of the run; floats in [0, 1) are fractions of it, rounded to the nearest whole
+        epoch. Ascending.
     gamma : float
         Factor at each milestone, > 0.
     """
     points = tuple(milestones)
     for point in points:
-        _check_length("milestones", point)
+        if point < 0 or (isinstance(point, float) and not point < 1):
+            raise ValueError(f"milestones takes whole numbers >= 0 or fractions in [0, 1), not {point!r}")
     if list(points) != sorted(points):
         raise ValueError(f"milestones must ascend, not {points!r}")
     if not gamma > 0:
         raise ValueError(f"gamma must be positive, not {gamma!r}")
 
-    def curve(position: float, total: float) -> float:
-        return gamma ** bisect_right([_length(point, total) for point in points], position)
+    def build(optimizer: Optimizer, epochs: int, steps: int) -> LRScheduler:
+        whole = [round(point * epochs) if isinstance(point, float) else point for point in points]
+        return MultiStepLR(optimizer, [epoch * steps for epoch in whole], gamma)
 
-    name = f"multi_step(milestones={points!r}, gamma={gamma!r})"
-    return Schedule(name, curve, per, warmup, warmup_start, shift=False)
-
-
-multistep = multi_step
+    return Schedule(f"multi_step(milestones={points!r}, gamma={gamma!r})", build)
 
 
-def poly(power: float = 0.9, *, warmup: int | float = 0, warmup_start: float = 0.01, per: str = "step") -> Schedule:
-    """``(1 - position / total) ** power`` with `power` > 0, as ``torch.optim.lr_scheduler.PolynomialLR``."""
-    if not power > 0:
-        raise ValueError(f"power must be positive, not {power!r}")
+def one_cycle(*, rise: float = 0.3) -> Schedule:
+    """Rise from 1/25 of the initial rates to these, then fall to 1/250,000: ``OneCycleLR``; the momentum is left alone.
 
-    def curve(position: float, total: float) -> float:
-        return (1 - min(position / total, 1)) ** power
-
-    return Schedule(f"poly(power={power!r})", curve, per, warmup, warmup_start)
-
-
-def one_cycle(
-    *, rise: float = 0.3, start: float = 1 / 25, final: float = 1 / 250_000, anneal: str = "cos", per: str = "step"
-) -> Schedule:
-    """Rise from `start` to 1 within the fraction `rise` of the run, then fall to `final`.
-
-    The group's initial learning rate is the peak. Equals ``torch.optim.lr_scheduler.OneCycleLR`` (two phases,
-    ``cycle_momentum=False``) with ``div_factor = 1 / start`` and ``final_div_factor = start / final``; the defaults
-    are the same. The momentum is left alone.
+    Both phases are half cosines. A run too short to rise begins with the initial rates.
 
     Parameters
     ----------
     rise : float
         Fraction of the run before the peak, in (0, 1).
-    start, final : float
-        First and last factor, in [0, 1].
-    anneal : {"cos", "linear"}
-        Shape of both phases.
     """
     if not 0 < rise < 1:
         raise ValueError(f"rise must lie in (0, 1), not {rise!r}")
-    for name, value in (("start", start), ("final", final)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} must lie in [0, 1], not {value!r}")
-    if anneal not in ("cos", "linear"):
-        raise ValueError(f"anneal must be 'cos' or 'linear', not {anneal!r}")
 
-    def between(first: float, last: float, fraction: float) -> float:
-        if anneal == "cos":
-            fraction = (1 - math.cos(math.pi * fraction)) / 2
-        return first + (last - first) * fraction
+    def build(optimizer: Optimizer, epochs: int, steps: int) -> LRScheduler:
+        total = epochs * steps
+        if rise * total <= 1:
+            return LambdaLR(optimizer, _half_cosine(1 / 250_000, total - 1))
+        peak = [float(group["lr"]) for group in optimizer.param_groups]
+        return OneCycleLR(optimizer, peak, total_steps=total, pct_start=rise, cycle_momentum=False)
 
-    def curve(position: float, total: float) -> float:
-        peak = max(rise * total - 1, 0.0)  # position of the peak, as torch counts it
-        if position < peak:
-            return between(start, 1.0, position / peak)
-        return between(1.0, final, (position - peak) / (total - 1 - peak)) if position > peak else 1.0
-
-    name = f"one_cycle(rise={rise!r}, start={start!r}, final={final!r}, anneal={anneal!r})"
-    return Schedule(name, curve, per)
+    return Schedule(f"one_cycle(rise={rise!r})", build)
 
 
-def _check_length(name: str, value: int | float) -> None:
-    if value < 0 or (isinstance(value, float) and not value < 1):
-        raise ValueError(f"{name} takes whole numbers >= 0 or fractions in [0, 1), not {value!r}")
-
-
-def _length(value: int | float, total: float) -> int:
-    return round(value * total) if isinstance(value, float) else value
+def _half_cosine(final: float, length: int) -> Callable[[int], float]:
+    return lambda step: final + (1 - final) * (1 + math.cos(math.pi * step / max(length, 1))) / 2
 
 
 class Rates:
-    """Sets each group's learning rate to its initial one times the schedule's factor; None leaves all to the caller.
+    """The rates of one run by its schedule; None leaves them to the caller.
 
     Raises
     ------
     ValueError
-        `schedule` is not callable, gives no finite factor >= 0 at both ends of the run, or counts steps of batches
-        that have no length.
+        `schedule` is not callable, batches have no length, or what it gives is no scheduler of torch.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, schedule: Callable | None, epochs: int, steps: int | None):
-        self.optimizer, self.schedule = optimizer, schedule
-        self.by_epoch = getattr(schedule, "per", "step") == "epoch"
-        if schedule is None:
-            return
-        if not callable(schedule):
-            raise ValueError(f"schedule must be callable (position, total) -> factor, not {schedule!r}")
-        if steps is None and not self.by_epoch:
-            raise ValueError(f"schedule={schedule!r} counts steps, but batches has no len(); use per='epoch'")
-        self.total = epochs if self.by_epoch else epochs * steps
-        for position in (0, self.total - 1):
-            factor = schedule(position, self.total)
-            if not (math.isfinite(factor) and factor >= 0):
-                raise ValueError(f"schedule={schedule!r} gives the factor {factor!r} at {position} of {self.total}")
-        for group in optimizer.param_groups:
-            group["base_lr"] = float(group["lr"])
+    def __init__(self, optimizer: Optimizer, schedule: Callable | None, epochs: int, steps: int | None):
+        if schedule is not None and not callable(schedule):
+            raise ValueError(f"schedule must be callable (optimizer, epochs, steps) -> LRScheduler, not {schedule!r}")
+        if schedule is not None and steps is None:
+            raise ValueError(f"schedule={schedule!r} counts steps, but batches has no len()")
+        self.optimizer, self.schedule, self.epochs, self.steps = optimizer, schedule, epochs, steps
+        self.scheduler: LRScheduler | None = None
+        self.before = [(float(group["lr"]), set(group)) for group in optimizer.param_groups]
 
-    def set(self, epoch: int, step: int) -> None:
-        """Set the rates of one step, counted from 0 over the whole run."""
+    def start(self) -> None:
+        """Set the rates of the first step."""
         if self.schedule is None:
             return
-        factor = self.schedule(min(epoch if self.by_epoch else step, self.total - 1), self.total)
-        for group in self.optimizer.param_groups:
-            _set_rate(group, group.setdefault("base_lr", float(group["lr"])) * factor)
+        scheduler = self.schedule(self.optimizer, self.epochs, self.steps)
+        if not isinstance(scheduler, LRScheduler):
+            raise ValueError(f"schedule must give a scheduler of torch.optim.lr_scheduler, not {scheduler!r}")
+        self.scheduler = scheduler
+
+    def advance(self, done: int) -> None:
+        """Set the rates of the next step, `done` steps into the run; beyond its announced length they stay."""
+        if self.scheduler is None or not 0 < done < self.epochs * self.steps:
+            return
+        if done > 1:
+            self.scheduler.step()
+            return
+        with warnings.catch_warnings():  # torch cannot know of a step taken before an interruption, or left out in fp16
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+            self.scheduler.step()
 
     def restore(self) -> None:
         """Put the initial rates back, so that the next run starts from them."""
-        for group in self.optimizer.param_groups:
-            if "base_lr" in group:
-                _set_rate(group, group.pop("base_lr"))
+        if self.schedule is None:
+            return
+        for group, (rate, keys) in zip(self.optimizer.param_groups, self.before):
+            for key in set(group) - keys:
+                del group[key]
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
+    def state_dict(self) -> dict:
+        """Return the scheduler's state, for a checkpoint."""
+        return {} if self.scheduler is None else self.scheduler.state_dict()
 
-def _set_rate(group: dict, rate: float) -> None:
-    if isinstance(group["lr"], torch.Tensor):
-        group["lr"].fill_(rate)
-    else:
-        group["lr"] = rate
+    def load_state_dict(self, state: dict) -> None:
+        """Take over the scheduler's state of a checkpoint."""
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state)

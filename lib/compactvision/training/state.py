@@ -22,7 +22,7 @@ class State:
 
     ``epoch`` counts from 0 and is, in ``on_epoch``, the epoch that has just ended. ``step`` and ``batch`` count the
     optimiser steps done in the run and in this epoch: in ``before_step`` they are the index of the step under way,
-    in ``on_step`` it is counted already. ``loss`` is a detached scalar on the device, the mean over the global batch.
+    in ``on_step`` it is counted already. ``loss`` is a detached scalar on the device, the mean over the batch.
     A callback that sets ``stop`` in ``on_step`` ends the run there: the checkpoint is written and `Stopped` raised.
     """
 
@@ -66,11 +66,19 @@ class State:
         self.epoch, self.batch, self.step = state["epoch"], state["batch"], state["step"]
 
 
+def group_of(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict | None:
+    """Return the optimiser's group that holds a parameter, with its learning rate ``"lr"``; None if no group does.
+
+    Ask anew at each step: an optimiser that loads a checkpoint replaces its groups.
+    """
+    return next((g for g in optimizer.param_groups if any(p is parameter for p in g["params"])), None)
+
+
 class Callback:
     """Base with empty hooks; a callback may as well be any object that has some of them.
 
     ``on_start(state)`` is called once, before a checkpoint is loaded, so it runs alike in a fresh and in a resumed
-    run; ``before_step(state)`` after the gradients are ready (averaged over processes, unscaled, not yet clipped);
+    run; ``before_step(state)`` after the gradients are ready (unscaled, not yet clipped);
     ``on_step(state)`` after the optimiser's step; ``on_epoch(state)`` after validation, with the epoch's row already
     in ``state.history``. ``state_dict`` holds tensors and plain Python data only; ``load_state_dict`` is called
     before the model's weights are loaded, so it may bring the model into the shape that it had. Hooks run with

@@ -38,6 +38,13 @@ def tune(
     ------
     ValueError
         If a number is out of its range, or there is no batch.
+
+    Examples
+    --------
+    >>> from compactvision import data, models, training
+    >>> model = models.small_cnn(10, (4, 8))
+    >>> training.tune(model, data.load("glyphs", n=32).batches(16, shuffle=True), learning_rate=0.02) is model
+    True
     """
     if not 0 < learning_rate < math.inf:
         raise ValueError(f"learning_rate must be finite and > 0, got {learning_rate}")
@@ -72,6 +79,14 @@ def renewed(model: nn.Module, batches: Iterable) -> nn.Module:
     ------
     ValueError
         If there is no batch.
+
+    Examples
+    --------
+    >>> from compactvision import data, models, training
+    >>> model = models.pretrained("resnet20_glyphs")
+    >>> fresh = training.renewed(model, data.load("glyphs", n=32).batches(16))
+    >>> fresh.bn1.running_mean.equal(model.bn1.running_mean), fresh.training
+    (False, False)
     """
     model, read = copy.deepcopy(model), 0
 

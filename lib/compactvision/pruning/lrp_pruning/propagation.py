@@ -1,21 +1,13 @@
-"""Pruning by explaining: units that little relevance flows through go first (Yeom et al. 2021).
-
-Layer-wise relevance propagation hands the score of a class back through the network, layer by layer: each unit passes
-on what it has got to its inputs, in proportion to what each of them contributed. Rules say what "contributed" means.
+"""The way of relevance through a whole network.
 
 What flows backwards in autograd is made to be relevance instead of gradients: while the model runs, each of its
 operations is replaced by one whose backward pass is a rule. Weights, hooks and flags of the model are not touched, and
 nothing has to be traced: residual sums written ``x + y`` are seen like layers.
-
-The criterion goes into ``compactvision.surgery``::
-
-    criterion = lrp(batches)
-    plan = surgery.make_plan(graph, criterion(model), macs=0.6, order="global")
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -24,18 +16,16 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from compactvision.measure import evaluating
-from compactvision.pruning.lrp_rules import Apply, Rule, quotient, z_plus
-from compactvision.surgery.criteria import Criterion
-from compactvision.surgery.layers import named_layers
+from compactvision.surgery import named_layers
 
-SEEDS = ("one-hot", "logit")
+from .rules import Apply, Rule, quotient, z_plus
 
-Batches = Iterable[tuple[Tensor, Tensor]]
+INITIAL = ("one-hot", "logit")
 
 
 @dataclass(frozen=True)
 class Relevance:
-    """What a batch's outputs are made of.
+    """Relevance of a batch at every layer.
 
     Attributes
     ----------
@@ -44,13 +34,13 @@ class Relevance:
     layers : dict of str to Tensor
         Relevance of each output value of every convolution and linear layer, behind its BatchNorm where one follows:
         (B, C, H, W) or (B, C), by the layer's name in ``surgery.channel_graph``, in the order of execution.
-    seed : Tensor
-        What was handed to the model's outputs (B, K).
+    outputs : Tensor
+        The initial relevance, that of the model's outputs (B, K).
     """
 
     inputs: Tensor
     layers: dict[str, Tensor]
-    seed: Tensor
+    outputs: Tensor
 
 
 def relevance(
@@ -58,15 +48,15 @@ def relevance(
     inputs: Tensor,
     targets: Tensor,
     *,
-    seed: str = "one-hot",
+    initial_relevance: str = "one-hot",
     rules: Mapping[str, Rule] | None = None,
     default: Rule = z_plus,
 ) -> Relevance:
-    """Propagate relevance from the target classes back to the inputs.
+    """Propagate relevance from the targets back to the inputs, by the rules of Eq. (1) to Eq. (3).
 
-    Activations and dropout pass relevance on, max-pooling gives it to the winner, averages, sums and residual sums
-    share it out in proportion. BatchNorm is folded into the layer before it (Eq. (4)); where there is none, as in
-    pre-activation networks, it passes relevance on.
+    Convolutions and linear layers follow their rule. Activations and dropout pass relevance on, max-pooling gives it to
+    the winner, averages, sums and residual sums share it out in proportion. BatchNorm is folded into the layer before
+    it, Eq. (4); where there is none, as in pre-activation networks, it passes relevance on.
 
     Parameters
     ----------
@@ -75,23 +65,34 @@ def relevance(
     inputs : Tensor
         A batch (B, ...), floating point.
     targets : Tensor
-        Classes (B,), int64.
-    seed : {"one-hot", "logit"}, default "one-hot"
-        What a target's output gets: one, or its own value, as in the authors' toy experiment. A negative value hands
-        out negative relevance.
+        The output of each sample whose value is explained (B,), int64: its class.
+    initial_relevance : {"one-hot", "logit"}, default "one-hot"
+        What a target's output gets, and the others get nothing: one, or its own value, as in the authors' toy
+        experiment. A negative value hands out negative relevance.
     rules : mapping of str to callable, optional
-        Rules of single layers, by name.
-    default : callable, default :func:`z_plus`
+        Rules of single layers, by their name in ``surgery.channel_graph``.
+    default : callable, default :func:`~compactvision.pruning.lrp_pruning.rules.z_plus`
         Rule of all other convolutions and linear layers.
 
     Raises
     ------
     ValueError
-        If ``seed`` or a layer in ``rules`` is unknown, inputs are not finite numbers, targets do not fit, outputs do
-        not depend on the inputs, or the model does something that no rule is known for (named).
+        If ``initial_relevance`` or a layer in ``rules`` is unknown, inputs are not finite numbers, targets do not fit,
+        outputs do not depend on the inputs, or the model does something that no rule is known for (named).
+
+    Examples
+    --------
+    The chapter's network of three hidden units, whose score is 8:
+
+    >>> model = nn.Sequential(nn.Linear(2, 3, bias=False), nn.ReLU(), nn.Linear(3, 1, bias=False))
+    >>> model[0].weight.data = torch.tensor([[1.0, 1.0], [2.0, -1.0], [0.0, 1.0]])
+    >>> model[2].weight.data = torch.tensor([[2.0, 1.0, 1.0]])
+    >>> found = relevance(model, torch.tensor([[1.0, 2.0]]), torch.tensor([0]))
+    >>> found.layers["0"], found.inputs
+    (tensor([[0.7500, 0.0000, 0.2500]]), tensor([[0.2500, 0.7500]]))
     """
-    if seed not in SEEDS:
-        raise ValueError(f"seed must be one of {', '.join(SEEDS)}, got {seed!r}")
+    if initial_relevance not in INITIAL:
+        raise ValueError(f"initial_relevance must be one of {', '.join(INITIAL)}, got {initial_relevance!r}")
     layers = ((name, getattr(module, "weight", None)) for name, _, module in named_layers(model))
     names = {id(weight): name for name, weight in layers if isinstance(weight, Tensor)}
     unknown = set(rules or {}) - set(names.values())
@@ -103,52 +104,11 @@ def relevance(
         inputs = inputs.detach().clone().requires_grad_()
         with propagation:
             outputs = model(inputs)
-        start = _start(outputs, targets, seed)
+        start = _start(outputs, targets, initial_relevance)
         reached = [inputs, *propagation.outputs.values()]
         found = torch.autograd.grad(outputs, reached, start, allow_unused=True)
     found = [torch.zeros_like(to) if part is None else part for to, part in zip(reached, found, strict=True)]
     return Relevance(found[0], dict(zip(propagation.outputs, found[1:], strict=True)), start)
-
-
-def lrp(
-    batches: Batches,
-    *,
-    signed: bool = False,
-    seed: str = "one-hot",
-    rules: Mapping[str, Rule] | None = None,
-    default: Rule = z_plus,
-) -> Criterion:
-    """Return the paper's criterion: the relevance of every unit, summed over images and positions, Eq. (5).
-
-    Units of different layers can be compared as they are, for every layer hands on the same sum (but for sinks).
-
-    Parameters
-    ----------
-    batches : iterable of (Tensor, Tensor)
-        Reference inputs and their classes, on the model's device; gone through once for each call of the criterion.
-    signed : bool, default False
-        Sum values instead of absolute values; no difference for :func:`z_plus` alone with one-hot seeds.
-    seed, rules, default
-        See :func:`relevance`.
-
-    Raises
-    ------
-    ValueError
-        When the criterion is called: if there is no batch, or as for :func:`relevance`.
-    """
-
-    def criterion(model: nn.Module) -> dict[str, Tensor]:
-        scores: dict[str, Tensor] = {}
-        for inputs, targets in batches:
-            found = relevance(model, inputs, targets, seed=seed, rules=rules, default=default)
-            for name, values in found.layers.items():
-                values = values if signed else values.abs()
-                scores[name] = scores.get(name, 0) + values.transpose(0, 1).flatten(1).sum(1)  # (C,)
-        if not scores:
-            raise ValueError("batches must hold at least one batch, got none")
-        return scores
-
-    return criterion
 
 
 _METHODS = {  # names of functions, and what takes their place
@@ -271,7 +231,7 @@ def _refuse_inputs(inputs: Tensor) -> None:
         raise ValueError(f"inputs must be finite, got {inputs[~inputs.isfinite()][0]}")
 
 
-def _start(outputs: Tensor, targets: Tensor, seed: str) -> Tensor:
+def _start(outputs: Tensor, targets: Tensor, initial_relevance: str) -> Tensor:
     if not isinstance(outputs, Tensor) or outputs.ndim != 2:
         raise ValueError(f"model must return scores (B, K), got {tuple(getattr(outputs, 'shape', ()))}")
     if not outputs.requires_grad:
@@ -280,4 +240,4 @@ def _start(outputs: Tensor, targets: Tensor, seed: str) -> Tensor:
     if not fits or not ((targets >= 0) & (targets < outputs.shape[1])).all():
         raise ValueError(f"targets must be {len(outputs)} int64 classes below {outputs.shape[1]}, got {targets}")
     start = torch.zeros_like(outputs).scatter_(1, targets[:, None], 1)  # (B, K)
-    return start if seed == "one-hot" else start * outputs.detach()
+    return start if initial_relevance == "one-hot" else start * outputs.detach()

@@ -1,9 +1,11 @@
 """Rules of layer-wise relevance propagation: how a layer hands the relevance of its outputs to its inputs.
 
-A rule is a callable ``rule(apply, inputs, weight, bias, relevance)``: the layer without its bias, as a function of
-inputs and weight that is linear in both, and the relevance of its outputs give the relevance of its inputs. Equation
-numbers are those of the chapter. Every rule is computed as ``a * d/da [sum of z(a) * stopped(R / z)]``: one forward and
-one backward pass through a layer with changed weights.
+A rule is a callable ``rule(apply, inputs, weight, bias, relevance)``. ``apply(inputs, weight)`` is the layer without
+its bias, linear in both. From inputs (B, I), weight (J, I), bias (J,) and the relevance of the outputs (B, J) it gives
+that of the inputs (B, I); for a convolution with its shapes. Equation numbers are those of the chapter.
+
+Every rule is computed as ``a * d/da [sum of z(a) * stopped(R / z)]``: one forward and one backward pass through a layer
+with changed weights.
 """
 
 from __future__ import annotations
@@ -22,8 +24,15 @@ Rule = Callable[[Apply, Tensor, Tensor, "Tensor | None", Tensor], Tensor]
 def z_plus(apply: Apply, a: Tensor, weight: Tensor, bias: Tensor | None, relevance: Tensor) -> Tensor:
     """Share relevance out among the contributions that are positive, Eq. (1); the bias gets none.
 
-    A contribution is positive where input and weight have the same sign. A unit without any has nobody to give its
-    relevance to: it is lost there (a sink).
+    The z+ rule of :cite:p:`montavon2017`, which is :func:`alpha_beta` of :cite:p:`bach2015` with ``alpha = 1``. A
+    contribution is positive where input and weight have the same sign. The relevance of a unit without positive
+    contributions is handed to no input: it is lost (a sink).
+
+    Examples
+    --------
+    >>> a, weight = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 1.0], [2.0, -1.0]])
+    >>> z_plus(torch.nn.functional.linear, a, weight, None, torch.tensor([[10.0, 1.0]]))
+    tensor([[7., 4.]])
     """
     return by_parts(apply, a, weight.clamp(min=0), weight.clamp(max=0), relevance)
 
@@ -31,12 +40,19 @@ def z_plus(apply: Apply, a: Tensor, weight: Tensor, bias: Tensor | None, relevan
 def alpha_beta(alpha: float) -> Rule:
     """Return the rule that gives ``alpha`` times the relevance to positive and ``1 - alpha`` to negative contributions.
 
-    ``alpha = 1`` is :func:`z_plus`. Relevance is conserved only where a unit has contributions of both signs.
+    The rule of :cite:p:`bach2015`, with biases left out. Relevance is conserved only where a unit has contributions of
+    both signs. ``alpha = 1`` is :func:`z_plus`, Eq. (1).
 
     Raises
     ------
     ValueError
         If ``alpha`` is below 1.
+
+    Examples
+    --------
+    >>> a, weight = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, -1.0]])
+    >>> alpha_beta(2.0)(torch.nn.functional.linear, a, weight, None, torch.tensor([[1.0]]))
+    tensor([[ 2., -1.]])
     """
     if not alpha >= 1:
         raise ValueError(f"alpha must be at least 1, got {alpha}")
@@ -52,10 +68,18 @@ def alpha_beta(alpha: float) -> Rule:
 def epsilon(eps: float = 1e-6) -> Rule:
     """Return the rule that shares out among all contributions, Eq. (2); ``eps`` and the bias take their part.
 
+    The epsilon rule of :cite:p:`bach2015`. The sign of an output of 0 counts as plus.
+
     Raises
     ------
     ValueError
         If ``eps`` is negative.
+
+    Examples
+    --------
+    >>> a, weight = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, -1.0]])
+    >>> epsilon()(torch.nn.functional.linear, a, weight, None, torch.tensor([[1.0]])).round(decimals=3)
+    tensor([[ 3., -2.]])
     """
     if not eps >= 0:
         raise ValueError(f"eps must not be negative, got {eps}")
@@ -72,7 +96,9 @@ def epsilon(eps: float = 1e-6) -> Rule:
 
 
 def box(low: Tensor | float, high: Tensor | float) -> Rule:
-    """Return the rule for a first layer that reads pixels between two bounds (z^B), Eq. (3).
+    """Return the rule for a first layer that reads pixels between two bounds, Eq. (3).
+
+    The z^B rule of :cite:p:`montavon2017`.
 
     Parameters
     ----------
@@ -84,6 +110,12 @@ def box(low: Tensor | float, high: Tensor | float) -> Rule:
     ------
     ValueError
         If ``low`` is not below ``high``; when the rule is used: if an input is outside.
+
+    Examples
+    --------
+    >>> a, weight = torch.tensor([[0.0, 0.5]]), torch.tensor([[1.0, 2.0]])
+    >>> box(-1.0, 1.0)(torch.nn.functional.linear, a, weight, None, torch.tensor([[4.0]]))
+    tensor([[1., 3.]])
     """
     low, high = torch.as_tensor(low), torch.as_tensor(high)
     if not (low < high).all():
