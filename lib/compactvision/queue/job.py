@@ -143,8 +143,12 @@ class Job:
     def keep(self, model: nn.Module) -> None:
         """Keep the weights for entries that start from them, in fp16 as networks are shipped; the model gets them."""
         kept = shipped.rounded(model.state_dict())
-        _write_tensors(kept, self.folder / state.RESULT)
+        self.keep_tensors(kept)
         model.load_state_dict({key: t.float() if t.is_floating_point() else t for key, t in kept.items()})
+
+    def keep_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Keep tensors for the entries that start from them."""
+        _write_tensors(tensors, self.folder / state.RESULT)
 
     def result_of(self, name: str) -> dict[str, Tensor]:
         """Return the tensors that another entry kept, floating-point ones in float32.

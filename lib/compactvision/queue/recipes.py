@@ -21,7 +21,8 @@ class Recipe:
         0 epochs where the arm trains no weights.
     learning_rate, weight_decay, momentum : float
     schedule : str
-        "steps": a tenth at half and again at three quarters of the epochs. "cosine": down to 0.
+        "steps": a tenth at half and again at three quarters of the epochs. "cosine": down to 0. "constant": for arms
+        that train no weights.
     nesterov : bool
     dataset : str
         A name of :func:`compactvision.data.load`.
