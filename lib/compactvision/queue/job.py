@@ -163,6 +163,11 @@ class Job:
             raise ValueError(f"name: {name!r} has not finished for seed {self.seed}")
         return {key: t.float() if t.is_floating_point() else t for key, t in _read_tensors(path).items()}
 
+    def batches(self, images: data.ImageSet) -> data.Batches:
+        """Return shuffled batches of the recipe's size, cropped and mirrored as it says."""
+        recipe = self.recipe
+        return images.batches(recipe.batch_size, shuffle=True, crop=recipe.crop, flip=recipe.flip, seed=self.seed)
+
     def accuracy(self, model: nn.Module) -> float:
         """Return the accuracy on the test images, in float32."""
         return measure.accuracy(model, self.images[1])
@@ -197,7 +202,7 @@ class Job:
 
     def _fit(self, model: nn.Module, callbacks: Iterable) -> training.History:
         recipe, (train, test) = self.recipe, self.images
-        batches = train.batches(recipe.batch_size, shuffle=True, crop=4, flip=True, seed=self.seed)
+        batches = self.batches(train)
         optimizer = torch.optim.SGD(
             model.parameters(),
             lr=recipe.learning_rate,

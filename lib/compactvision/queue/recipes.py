@@ -26,6 +26,8 @@ class Recipe:
     nesterov : bool
     dataset : str
         A name of :func:`compactvision.data.load`.
+    crop, flip : int, bool
+        Pixels of border around the random crop, and whether half of the images are mirrored.
     source : str
         Where the numbers come from.
     """
@@ -40,6 +42,8 @@ class Recipe:
     momentum: float = 0.9
     nesterov: bool = False
     dataset: str = "cifar10"
+    crop: int = 4
+    flip: bool = True
 
 
 @dataclass(frozen=True)

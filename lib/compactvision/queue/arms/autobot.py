@@ -45,11 +45,10 @@ def _cut(job: Job, arm: str) -> dict[str, Value]:
     share = BUDGETS[arm] / operations.whole
 
     def learned() -> dict[str, Tensor]:
-        batches = job.images[0].batches(job.recipe.batch_size, shuffle=True, crop=4, flip=True, seed=job.seed)
         gates = autobot.learn_gates(
             model,
             graph,
-            batches,
+            job.batches(job.images[0]),
             keep_macs=share,
             operations=operations,
             steps=job.steps(STEPS),
