@@ -49,3 +49,13 @@ def do(small, tmp_path):
 def script():
     """Path of the program that does one job as the worker does."""
     return SCRIPT
+
+
+@pytest.fixture
+def book(tmp_path, monkeypatch):
+    """An empty book, so that nothing shipped is looked at."""
+    root = tmp_path / "book"
+    for name in ("claims", "records", "notebooks"):
+        (root / name).mkdir(parents=True)
+    monkeypatch.setenv("COMPACTVISION_BOOK", str(root))
+    return root

@@ -19,7 +19,7 @@ from compactvision.queue.state import Places
 from compactvision.queue.worker import CONTINUES, FINISHED
 
 Say = Callable[[str], None]
-MARGIN = 45.0  # seconds before the end at which jobs are told to stop
+MARGIN = 45.0  # seconds before the end at which jobs are told to stop; less in a call of few minutes
 GRACE = 30.0  # seconds that they have for it
 WORTH_STARTING = 60.0  # a job that would have less time is not started
 
@@ -96,8 +96,9 @@ class Runner:
             raise ValueError(f"minutes: {minutes} is not above 0")
         self.entries, self.places, self.capacity, self.launch = entries, places, capacity, launch
         self.say, self.clock, self.sleep = say, clock, sleep
-        length = 60 * minutes
-        self.stop_at = clock() + max(0.75 * length, length - MARGIN)
+        margin = min(15 * minutes, MARGIN)
+        self.stop_at = clock() + 60 * minutes - margin
+        self.grace = min(margin / 2, GRACE)
         self.running: dict[Key, tuple[Entry, Process]] = {}
         self.outcome = Outcome()
         self.told = False  # by a signal, to stop at once
@@ -164,7 +165,7 @@ class Runner:
     def _stop(self) -> None:
         for _, process in self.running.values():
             process.terminate()
-        end = self.clock() + GRACE
+        end = self.clock() + self.grace
         while self.running and self.clock() < end:
             self.sleep(0.1)
             self._reap()
