@@ -119,7 +119,8 @@ def test_what_other_code_left_is_set_aside(do, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("scale", "kind"), [({"epochs": 2}, "scaled"), ({"images": 128}, "scaled"), ({"dry": True}, "dry")]
+    ("scale", "kind"),
+    [({"epochs": 2}, "scaled"), ({"images": 128}, "scaled"), ({"batch_size": 32}, "scaled"), ({"dry": True}, "dry")],
 )
 def test_a_shorter_or_smaller_training_says_so_and_has_its_own_place(do, small, scale, kind):
     status, folder, places = do(scale=Scale(**scale))
@@ -127,7 +128,7 @@ def test_a_shorter_or_smaller_training_says_so_and_has_its_own_place(do, small, 
     assert folder.parent.name == kind
     record = records.read(folder / state.RECORD)
     assert record.profile == kind
-    assert record.values("run.steps")[0] < small.STEPS
+    assert record.values("run.steps")[0] != small.STEPS
     assert places.record_path(small.ENTRY).name == f"{kind}-small.json"
     trained = replace(places, kind="trained")
     assert trained.record(small.ENTRY, 0) is None

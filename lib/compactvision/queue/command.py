@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from compactvision import records
 from compactvision.experiment import resolve_device
 from compactvision.queue import rehearsal, report
@@ -32,7 +34,7 @@ def execute(asked: argparse.Namespace, say: Say) -> int:
         say(sealed_commit())
         return 0
     entries = [find(name) for name in asked.only] if asked.only else list(ENTRIES)
-    scale = Scale(asked.epochs, asked.images, getattr(asked, "dry", False))
+    scale = Scale(asked.epochs, asked.images, asked.batch_size, getattr(asked, "dry", False))
     work_folder = asked.work or cache_folder() / "queue"
     if scale.dry:
         with tempfile.TemporaryDirectory() as folder:
@@ -59,8 +61,12 @@ def _run(entries: list[Entry], scale: Scale, places: Places, asked: argparse.Nam
 
 
 def _rehearse(entries: list[Entry], scale: Scale, places: Places, say: Say) -> int:
-    device = resolve_device("cpu")
-    done = rehearsal.in_order(entries, lambda entry, seed: work(entry, seed, scale, places, device))
+    device, threads = resolve_device("cpu"), torch.get_num_threads()
+    torch.set_num_threads(1)  # steps this small gain nothing from more
+    try:
+        done = rehearsal.in_order(entries, lambda entry, seed: work(entry, seed, scale, places, device))
+    finally:
+        torch.set_num_threads(threads)
     say(report.status(entries, places))
     for path in report.hand_out(entries, places, say):
         records.read(path)

@@ -85,10 +85,13 @@ class Job:
     @cached_property
     def recipe(self) -> Recipe:
         """The arm's recipe at the scale of this job."""
-        recipe = self.arm.recipe
-        if self.scale.dry:
+        recipe, scale = self.arm.recipe, self.scale
+        if scale.dry:
             return replace(recipe, epochs=DRY_EPOCHS, batch_size=DRY_BATCH, dataset="glyphs")
-        return replace(recipe, epochs=min(self.scale.epochs or recipe.epochs, recipe.epochs))
+        epochs, size = (
+            min(a or b, b) for a, b in ((scale.epochs, recipe.epochs), (scale.batch_size, recipe.batch_size))
+        )
+        return replace(recipe, epochs=epochs, batch_size=size)
 
     @cached_property
     def images(self) -> tuple[data.ImageSet, data.ImageSet]:

@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         each.add_argument("--only", nargs="+", metavar="NAME", help="entries such as dcff/vgg16, not the whole list")
         each.add_argument("--epochs", type=int, help="fewer epochs: the record then says scaled")
         each.add_argument("--images", type=int, help="fewer images: the record then says scaled")
+        each.add_argument("--batch-size", type=int, help="smaller batches: the record then says scaled")
     run.add_argument("--minutes", type=float, default=9.0, help="all that the call may take")
     run.add_argument("--device", default="auto", help="auto, cpu or cuda")
     run.add_argument("--processes", type=int, help="jobs at once")

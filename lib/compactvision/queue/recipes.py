@@ -70,18 +70,19 @@ class Scale:
 
     Attributes
     ----------
-    epochs, images : int or None
-        Fewer epochs, and images of both parts, than the recipe has.
+    epochs, images, batch_size : int or None
+        Fewer epochs than the recipe has, images of both parts, images in a batch.
     dry : bool
         Only try the way: a few steps on a few generated images.
     """
 
     epochs: int | None = None
     images: int | None = None
+    batch_size: int | None = None
     dry: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "images"):
+        for name in ("epochs", "images", "batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}: {value} is not at least 1")
@@ -89,4 +90,4 @@ class Scale:
     @property
     def kind(self) -> str:
         """What the record will be: "dry", "scaled" or "trained"."""
-        return "dry" if self.dry else "scaled" if self.epochs or self.images else "trained"
+        return "dry" if self.dry else "scaled" if self.epochs or self.images or self.batch_size else "trained"

@@ -196,9 +196,9 @@ def heeding_signals(runner: Runner) -> Iterator[None]:
 def launcher(places: Places, scale: Scale, device: str, threads: int | None) -> Launch:
     """Return what starts a job as a process of its own, its output appended to the log in its folder."""
     options = ["--work", str(places.work), "--out", str(places.out), "--device", device]
-    for name in ("epochs", "images"):
+    for name in ("epochs", "images", "batch_size"):
         value = getattr(scale, name)
-        options += [] if value is None else [f"--{name}", str(value)]
+        options += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
     options += ["--dry"] if scale.dry else []
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "MPLBACKEND": "Agg"}
     if threads:

@@ -100,11 +100,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--images", type=int)
+    parser.add_argument("--batch-size", type=int)
     parser.add_argument("--dry", action="store_true")
     asked = parser.parse_args(arguments)
     told: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
-    scale = Scale(asked.epochs, asked.images, asked.dry)
+    scale = Scale(asked.epochs, asked.images, asked.batch_size, asked.dry)
     places = state.Places(asked.work, asked.out, scale.kind)
     return work(find(asked.name), asked.seed, scale, places, resolve_device(asked.device), lambda: bool(told))
 
