@@ -12,7 +12,7 @@ import time
 
 import torch
 from compactvision import models, surgery, training
-from compactvision.pruning import autobot, autobot_budget
+from compactvision.pruning import autobot
 
 BATCH = 64
 PAUSE = 0.05  # seconds before each measurement: OpenMP's threads keep their cores busy for a while when they are done
@@ -27,12 +27,12 @@ def main(images: int = 640, repeats: int = 5) -> None:
     batches = list(zip(x.split(BATCH), y.split(BATCH), strict=True))
     model = models.resnet20(generator=generator).to(device)
     graph = surgery.channel_graph(model, (3, 32, 32), residual="scatter")
-    flops = autobot_budget.count(model, graph, (3, 32, 32))
+    operations = autobot.count_operations(graph, convention="thop")
     plain = copy.deepcopy(model)
     optimizer = torch.optim.SGD(plain.parameters(), lr=1e-4, momentum=0.9)  # small, so that the network stays normal
 
     def gates() -> None:
-        autobot.learn(model, graph, batches, flops, 0.5 * flops.whole, steps=len(batches))
+        autobot.learn_gates(model, graph, batches, operations=operations, steps=len(batches))
 
     def weights() -> None:
         training.fit(plain, batches, epochs=1, optimizer=optimizer, progress=False)

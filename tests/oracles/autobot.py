@@ -49,40 +49,22 @@ def binary_loss(layers):
     return sum(means) / len(means)
 
 
-def best_keep_set(layers, cost, target):
-    """Try every threshold; the largest set within the budget. The largest gate of each layer always stays.
+def threshold_search(gates, layers, cost, target):
+    """Try every threshold from below; the largest set within the budget. The largest gate of each layer always stays.
 
-    ``cost`` maps lists of bools, one list a layer, to operations. Returns the lists, or None where nothing fits.
+    ``gates`` maps units to numbers, ``layers`` are lists of units, ``cost`` maps a dict of unit to bool to operations.
+    Returns that dict and the threshold, or None twice where nothing fits.
     """
-    thresholds = [-1.0, *sorted({gate for gates in layers for gate in gates})]
-    for threshold in thresholds:
-        kept = [keep_set(gates, threshold) for gates in layers]
+    for threshold in [-1.0, *sorted(set(gates.values()))]:
+        kept = {unit: gate > threshold for unit, gate in gates.items()}
+        for units in layers:
+            kept[max(units, key=lambda unit: gates[unit])] = True
         if cost(kept) <= target:
-            return kept
-    return None
+            return kept, threshold
+    return None, None
 
 
-def keep_set(gates, threshold):
-    """Which gates are above the threshold; if none is, the first of the largest."""
-    kept = [gate > threshold for gate in gates]
-    kept[gates.index(max(gates))] = True
-    return kept
-
-
-def published_search(cost, target, tolerance, rounds):
-    """Thresholds that the published search visits, in order."""
-    threshold, delta, visited = 0.5, 0.25, [0.5]
-    for _ in range(rounds):
-        found = cost(threshold)
-        if abs(found - target) <= tolerance:
-            break
-        threshold = threshold + delta if found > target else threshold - delta
-        delta /= 2
-        visited.append(threshold)
-    return visited
-
-
-def sigmoid_adam(gradients, start, rate, steps):
+def sigmoid_adam(gradients, start, learning_rate, steps):
     """One gate under Adam with PyTorch's defaults; ``gradients(gate)`` is the derivative for the gate. Gates used."""
     from math import exp, log, sqrt
 
@@ -93,5 +75,5 @@ def sigmoid_adam(gradients, start, rate, steps):
         slope = gradients(gate) * gate * (1 - gate)
         first = 0.9 * first + 0.1 * slope
         second = 0.999 * second + 0.001 * slope * slope
-        logit -= rate * (first / (1 - 0.9**step)) / (sqrt(second / (1 - 0.999**step)) + 1e-8)
+        logit -= learning_rate * (first / (1 - 0.9**step)) / (sqrt(second / (1 - 0.999**step)) + 1e-8)
     return path

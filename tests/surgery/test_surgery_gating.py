@@ -71,6 +71,21 @@ def test_hooks_are_gone_and_gates_untouched_afterwards(network, graph):
     assert torch.equal(gates, before)
 
 
+def test_what_behind_gates_is_gated_once(network, graph):
+    """A branch that writes into part of a stream, gated by ``behind`` where it would be gated anyway."""
+    model, channels = network("resnet20_a"), graph("resnet20_a", "scatter")
+    name = "layer1.0.conv2"
+    gates = torch.ones(channels.units).index_fill(0, channels.group_of(name).units, 0.5)
+    x = torch.randn(2, 3, 32, 32)
+    outputs = {}
+    with torch.no_grad():
+        for case, behind in {"usual": {}, "behind": {name: ["layer1.0.bn2"]}}.items():
+            with surgery.gated(model, channels, gates, behind=behind):
+                outputs[case] = model(x)
+    assert torch.equal(outputs["behind"], outputs["usual"])
+    assert not torch.equal(outputs["usual"], model(x))
+
+
 @pytest.mark.parametrize(
     ("gates", "behind", "message"),
     [

@@ -122,7 +122,7 @@ def method_files(files: tuple[str, ...]) -> list[Path]:
     Parameters
     ----------
     files : tuple of str
-        Files ("pruning/dcff.py") or sub-packages ("measure"), which stand for all their Python files.
+        Files ("measure/counts.py") or sub-packages ("measure"), which stand for all their Python files.
 
     Raises
     ------

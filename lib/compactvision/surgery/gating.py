@@ -56,7 +56,7 @@ def gated(
     gate : callable, default :func:`multiply`
         What a gate does.
     behind : mapping of str to sequence of str, optional
-        For a group: paths of modules whose output carries its channels, gated there and not at the readers.
+        For a group: paths of modules whose output carries its channels, gated there and nowhere else.
 
     Yields
     ------
@@ -83,13 +83,13 @@ def gated(
     """
     check_gates(graph, gates)
     modules, behind = dict(model.named_modules()), behind or {}
-    silent = ungated(graph) & (gates.detach().cpu() == 1)  # units that no reader has to gate
-    branches_open, at_readers = silent.clone(), gates
+    silent = ungated(graph) & (gates.detach().cpu() == 1)  # units that nothing outside of ``behind`` has to gate
+    elsewhere = gates
     with ExitStack() as stack:
         for name, paths in behind.items():
             units = graph.group_of(name).units
             silent[units] = True
-            at_readers = at_readers.index_fill(0, units.to(gates.device), 1.0)
+            elsewhere = elsewhere.index_fill(0, units.to(gates.device), 1.0)
             for path in paths:
                 if path not in modules:
                     raise ValueError(f"behind[{name!r}]: the model has no module {path!r}")
@@ -97,9 +97,9 @@ def gated(
         for layer in graph.layers.values():
             module = modules[layer.path]
             if not layer.passes_on and not silent[layer.reads].all():
-                stack.callback(module.register_forward_pre_hook(_on_input(layer.reads, at_readers, gate)).remove)
-            if layer.insert == "scatter" and not branches_open[layer.writes].all():
-                stack.callback(module.register_forward_hook(_on_output(layer.writes, gates, gate)).remove)
+                stack.callback(module.register_forward_pre_hook(_on_input(layer.reads, elsewhere, gate)).remove)
+            if layer.insert == "scatter" and not silent[layer.writes].all():
+                stack.callback(module.register_forward_hook(_on_output(layer.writes, elsewhere, gate)).remove)
         yield model
 
 

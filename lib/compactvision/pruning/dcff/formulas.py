@@ -1,16 +1,6 @@
-"""Dynamic-coded filter fusion: a narrow network whose filters are mixtures of many (Lin et al. 2021).
+"""What happens to one layer: distances between filters, the weights that mix them, and the choice of rows.
 
-A layer trains ``c`` filters and computes with ``m < c`` *fused* ones. Each is a convex combination of all ``c``, with
-weights from a softmax over the distances between filters; which ``m`` rows are used is decided anew in each epoch. A
-rising temperature turns mixtures into single filters, so that training ends with an ordinary narrow network::
-
-    narrow = surgery.prune(full, plan)  # only its widths matter
-    model = network.fuse(narrow, full)
-    training.fit(model, batches, callbacks=[network.DynamicFusion(network.exact)], ...)
-    small = network.compact(model)
-
-Here is what happens to one layer; ``network`` is :mod:`compactvision.pruning.dcff_network`. The published code does
-something else than the text says; both are here.
+Equation numbers are those of the chapter. The published code does something else than the text says; both are here.
 """
 
 from __future__ import annotations
@@ -18,15 +8,14 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 EPSILON = 1e-7
 """Inside the logarithm of the published criterion."""
 
 
 def distances(weight: Tensor) -> Tensor:
-    """Return the Euclidean distances between the filters of a layer, (c, c), in float64.
+    """Return the Euclidean distances D between the filters of a layer, (c, c), in float64.
 
     They are sums of squared differences. The shortcut through ``a^2 + b^2 - 2ab`` gives a filter a distance to itself
     of about 0.001 in float32, which a temperature of 10,000 takes for a large one.
@@ -42,7 +31,7 @@ def distances(weight: Tensor) -> Tensor:
         If there is no filter, a filter is empty, or an entry is not finite.
     """
     if weight.ndim < 2 or weight.numel() == 0 or not weight.isfinite().all():
-        raise ValueError(f"weight must hold finite filters (c, ...), got {_description(weight)}")
+        raise ValueError(f"weight must hold finite filters (c, ...), got {description(weight)}")
     rows = weight.detach().double().flatten(1)  # (c, n k k)
     return torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
 
@@ -50,7 +39,7 @@ def distances(weight: Tensor) -> Tensor:
 def temperature(epoch: int, epochs: int, *, start: float = 1.0, end: float = 1e4, slope: float = 1.0) -> float:
     """Return the temperature of an epoch, rising along a tanh from ``start`` at 0 to ``end`` at ``epochs``.
 
-    The schedule of :cite:`lin2021dcff`, written without its exponentials.
+    Eq. (5), the schedule of :cite:`lin2021dcff`, written without its exponentials.
 
     Parameters
     ----------
@@ -65,6 +54,12 @@ def temperature(epoch: int, epochs: int, *, start: float = 1.0, end: float = 1e4
     ------
     ValueError
         If a number is out of its range.
+
+    Examples
+    --------
+    >>> from compactvision.pruning.dcff import formulas
+    >>> [round(formulas.temperature(epoch, 300)) for epoch in (0, 1, 5, 300)]
+    [1, 4622, 9866, 10000]
     """
     if epochs < 1 or not 0 <= epoch <= epochs:
         raise ValueError(f"epoch must be between 0 and epochs (at least 1), got {epoch} and {epochs}")
@@ -90,7 +85,7 @@ def slow_temperature(distances: Tensor, epoch: int, epochs: int) -> float:
 
 
 def mixing(distances: Tensor, temperature: float) -> Tensor:
-    """Return the weights with which each filter mixes all of them, (c, c): rows of a softmax over distances.
+    """Return the weights P with which each filter mixes all of them, Eq. (1), (c, c): rows of a softmax over distances.
 
     Parameters
     ----------
@@ -103,6 +98,15 @@ def mixing(distances: Tensor, temperature: float) -> Tensor:
     ------
     ValueError
         If an argument is out of its range.
+
+    Examples
+    --------
+    >>> import math
+    >>> import torch
+    >>> from compactvision.pruning.dcff import formulas
+    >>> distances = formulas.distances(torch.tensor([[0.0], [1.0], [3.0]]))
+    >>> 13 * formulas.mixing(distances, math.log(2))[0]
+    tensor([8.0000, 4.0000, 1.0000], dtype=torch.float64)
     """
     return _log_mixing(distances, temperature).exp()
 
@@ -110,7 +114,7 @@ def mixing(distances: Tensor, temperature: float) -> Tensor:
 def divergences(distances: Tensor, temperature: float) -> Tensor:
     """Return the Kullback-Leibler divergence of each row of :func:`mixing` from each other, (c, c), in float64.
 
-    Entry (j, k) is ``KL(p_j || p_k)``. Nothing underflows on the way. Errors as for :func:`mixing`.
+    Eq. (3): entry (j, h) is ``KL(p_j || p_h)``. Nothing underflows on the way. Errors as for :func:`mixing`.
     """
     log_p = _log_mixing(distances.double(), temperature)  # (c, c)
     p = log_p.exp()
@@ -120,7 +124,8 @@ def divergences(distances: Tensor, temperature: float) -> Tensor:
 def importance(distances: Tensor, temperature: float, *, mode: str = "exact", previous: Tensor | None = None) -> Tensor:
     """Return how distinctive each filter is: the sum of the divergences of its row from all rows, (c,).
 
-    Implements the dynamic-coded criterion of :cite:`lin2021dcff`.
+    Eq. (2), the dynamic-coded criterion of :cite:`lin2021dcff`; divided by a large temperature it is the sum of
+    distances, Eq. (6).
 
     Parameters
     ----------
@@ -137,6 +142,14 @@ def importance(distances: Tensor, temperature: float, *, mode: str = "exact", pr
     ------
     ValueError
         If ``mode`` is unknown, a weight has underflowed and there are no previous scores, or as for :func:`mixing`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from compactvision.pruning.dcff import formulas
+    >>> distances = formulas.distances(torch.tensor([[0.0], [1.0], [3.0]]))
+    >>> formulas.importance(distances, 100.0) / 100
+    tensor([4., 3., 5.], dtype=torch.float64)
     """
     if mode == "exact":
         return divergences(distances, temperature).sum(1)
@@ -159,9 +172,16 @@ def choose(scores: Tensor, keep: int) -> Tensor:
     ------
     ValueError
         If ``scores`` is not 1-D or holds NaN, or ``keep`` is not between 1 and its length.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from compactvision.pruning.dcff import formulas
+    >>> formulas.choose(torch.tensor([2.0, 1.0, 3.0]), 2)
+    tensor([0, 2])
     """
     if scores.ndim != 1 or scores.isnan().any():
-        raise ValueError(f"scores must be 1-D without NaN, got {_description(scores)}")
+        raise ValueError(f"scores must be 1-D without NaN, got {description(scores)}")
     if not 1 <= keep <= scores.numel():
         raise ValueError(f"keep must be between 1 and {scores.numel()}, got {keep}")
     return scores.sort(descending=True, stable=True).indices[:keep].sort().values
@@ -181,92 +201,20 @@ def in_place(chosen: Tensor, before: Tensor) -> Tensor:
     ------
     ValueError
         If their shapes differ or an index is repeated.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from compactvision.pruning.dcff import formulas
+    >>> formulas.in_place(torch.tensor([1, 2, 4, 5]), torch.tensor([0, 1, 2, 3]))
+    tensor([4, 1, 2, 5])
     """
-    now, old = chosen.tolist(), before.tolist()
-    if chosen.shape != before.shape or len(set(now)) < len(now) or len(set(old)) < len(old):
-        raise ValueError(f"chosen and before must be equally many, without repetitions, got {now} and {old}")
-    new = iter(sorted(set(now) - set(old)))
-    return chosen.new_tensor([index if index in now else next(new) for index in old])
-
-
-class FusedConv2d(nn.Module):
-    """Convolution that trains many filters and computes with few, each a mixture of all.
-
-    Implements the fusion of :cite:`lin2021dcff`. The mixing is a constant for the gradient.
-
-    Parameters
-    ----------
-    narrow : nn.Conv2d
-        Gives shape, stride, padding, dtype and device; not grouped.
-    filters : int
-        Filters to train, at least ``narrow.out_channels``. They are drawn as PyTorch draws those of a convolution.
-    generator : torch.Generator, optional
-        Source of the filters; PyTorch's global one by default.
-
-    Attributes
-    ----------
-    weight, bias : nn.Parameter
-        Filters (c, n, k, k) and biases (c,) or None.
-    mixing : Tensor
-        Buffer (m, c); the first rows of an identity at the beginning.
-
-    Raises
-    ------
-    ValueError
-        If ``narrow`` is grouped or pads otherwise than with zeros, or ``filters`` is too small.
-    """
-
-    mixing: Tensor
-
-    def __init__(self, narrow: nn.Conv2d, filters: int, *, generator: torch.Generator | None = None) -> None:
-        super().__init__()
-        if narrow.groups != 1 or narrow.padding_mode != "zeros":
-            raise ValueError(f"narrow must be ungrouped and pad with zeros, got {narrow}")
-        if filters < narrow.out_channels:
-            raise ValueError(f"filters must be at least {narrow.out_channels}, got {filters}")
-        self.in_channels, self.out_channels, self.filters = narrow.in_channels, narrow.out_channels, filters
-        self.kernel_size, self.stride = narrow.kernel_size, narrow.stride
-        self.padding, self.dilation = narrow.padding, narrow.dilation
-        bound = 1 / math.sqrt(narrow.weight[0].numel())
-        self.weight = _drawn((filters, *narrow.weight.shape[1:]), bound, narrow.weight, generator)
-        self.bias = None if narrow.bias is None else _drawn((filters,), bound, narrow.weight, generator)
-        self.register_buffer("mixing", torch.eye(self.out_channels, filters).to(narrow.weight))
-
-    def mix_(self, mixing: Tensor) -> None:
-        """Set the mixing (m, c); ``ValueError`` if its shape is another or an entry is not finite."""
-        if mixing.shape != self.mixing.shape or not mixing.isfinite().all():
-            raise ValueError(f"mixing must be finite of shape {tuple(self.mixing.shape)}, got {_description(mixing)}")
-        self.mixing.copy_(mixing)
-
-    def fused(self) -> tuple[Tensor, Tensor | None]:
-        """Return the fused filters (m, n, k, k) and biases (m,)."""
-        weight = (self.mixing @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:])
-        return weight, None if self.bias is None else self.mixing @ self.bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, n, H, W) to (B, m, H', W')."""
-        weight, bias = self.fused()
-        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation)
-
-    def compact(self) -> nn.Conv2d:
-        """Return the ordinary convolution that computes the same, with ``m`` filters."""
-        with torch.no_grad():
-            weight, bias = self.fused()
-        sizes = self.in_channels, self.out_channels, self.kernel_size, self.stride, self.padding, self.dilation
-        conv = nn.utils.skip_init(nn.Conv2d, *sizes, bias=bias is not None, dtype=weight.dtype, device=weight.device)
-        conv.weight = nn.Parameter(weight)
-        conv.bias = None if bias is None else nn.Parameter(bias)
-        return conv
-
-    def extra_repr(self) -> str:
-        """Sizes, for ``print(model)``."""
-        return f"{self.in_channels}, {self.out_channels} of {self.filters}, kernel_size={self.kernel_size}"
-
-
-def _drawn(shape: tuple[int, ...], bound: float, like: Tensor, generator: torch.Generator | None) -> nn.Parameter:
-    """Return a parameter drawn uniformly from -bound to bound."""
-    device = None if generator is None else generator.device
-    return nn.Parameter((bound * (2 * torch.rand(shape, generator=generator, device=device) - 1)).to(like))
+    if chosen.shape != before.shape or any(len(each.unique()) < len(each) for each in (chosen, before)):
+        raise ValueError(
+            f"chosen and before must be equally many, without repetitions, got {chosen.tolist()} and {before.tolist()}"
+        )
+    new = chosen[~torch.isin(chosen, before)].sort().values
+    return before.masked_scatter(~torch.isin(before, chosen), new)
 
 
 def _log_mixing(distances: Tensor, temperature: float) -> Tensor:
@@ -279,9 +227,10 @@ def _log_mixing(distances: Tensor, temperature: float) -> Tensor:
 def _check_distances(distances: Tensor) -> None:
     square = distances.ndim == 2 and distances.shape[0] == distances.shape[1] > 0
     if not square or not (distances.isfinite() & (distances >= 0)).all():
-        raise ValueError(f"distances must be finite, not negative and square, got {_description(distances)}")
+        raise ValueError(f"distances must be finite, not negative and square, got {description(distances)}")
 
 
-def _description(tensor: Tensor) -> str:
+def description(tensor: Tensor) -> str:
+    """Return shape and fault of a tensor, for a message."""
     finite = bool(tensor.isfinite().all())
     return f"shape {tuple(tensor.shape)}{'' if finite else ' with entries that are not finite'}"

@@ -1,4 +1,4 @@
-"""The networks of dynamic-coded filter fusion: published compression rates as widths, and what they build.
+"""The networks of the paper: published compression rates (``rates.toml``) as widths, and what they build.
 
 A rate ``r`` leaves ``int(c * (1 - r))`` of ``c`` filters, in Python's floats: ``int(160 * (1 - 0.9))`` is 15, and the
 published counts need that 15. Rates are those of the method's published instructions (:cite:`lin2021dcff`). GoogLeNet
@@ -7,15 +7,16 @@ and ResNet-50 end in a pooling with a fixed kernel, as theirs do; it matters to 
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 
 import torch
 from torch import nn
 
 from compactvision import models, surgery
-
-_GOOGLENET = ([0.0, 0.9, 0.0, 0.9, 0.9, 0.0, 0.0], [0.0, 0.8, 0.0, 0.8, 0.8, 0.0, 0.0])  # one inception module each
+from compactvision.measure import ExampleInputs
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,7 @@ class Network:
     side : int
         Height and width of the images.
     rates : tuple of float
-        In the published order. VGG-16 and GoogLeNet: each convolution. ResNet-56 and -110: the first convolution of
-        each block, then the three stages. ResNet-50: stem, first and second convolutions of the blocks, four stages.
+        Shares of filters that go, in the published order, which ``rates.toml`` explains.
     """
 
     full: Callable[[], nn.Module]
@@ -54,53 +54,24 @@ def _resnet50() -> nn.Module:
     return model
 
 
-PUBLISHED: dict[str, Network] = {
-    "VGG-16": Network(_vgg16, 32, (*[0.5] * 2, *[0.4] * 2, *[0.35] * 3, *[0.85] * 6)),
-    "ResNet-56": Network(
-        models.resnet56,
-        32,
-        (
-            *[0.7] * 2, *[0.5] * 3, *[0.3] * 2, 0.4, 0.8,
-            *[0.7] * 2, *[0.8] * 4, 0.4, *[0.2] * 2,
-            0.7, 0.3, 0.8, *[0.4] * 2, 0.7, 0.3, 0.4, 0.8,
-            *[0.0] * 3,
-        ),
-    ),
-    "ResNet-110": Network(
-        models.resnet110,
-        32,
-        (
-            0.2, 0.0, 0.2, 0.3, *[0.7] * 2, 0.1, *[0.3] * 2, 0.4, *[0.7] * 2, 0.5, 0.1, 0.3, 0.0, 0.6, 0.0,
-            0.2, 0.5, 0.0, *[0.7] * 2, 0.5, *[0.7] * 2, *[0.4] * 2, 0.0, 0.3, 0.1, 0.5, *[0.1] * 3, 0.7, *[0.1] * 2,
-            *[0.3] * 5, 0.5, 0.7, 0.2, 0.4, *[0.7] * 5, 0.5, 0.1,
-            0.6, 0.2, 0.5,
-        ),
-    ),
-    "GoogLeNet": Network(
-        _googlenet,
-        32,
-        (
-            *[0.0] * 2, 0.8, 0.0, *[0.8] * 2, *[0.0] * 2,
-            *_GOOGLENET[0] * 3, *_GOOGLENET[1] * 3, *_GOOGLENET[0] * 2,
-        ),
-    ),
-    "ResNet-50, 0.96B": Network(
-        _resnet50, 224, (0.0, *[0.8] * 10, *[0.7] * 6, *[0.6] * 10, *[0.4] * 6, *[0.3] * 4)
-    ),
-    "ResNet-50, 1.49B": Network(
-        _resnet50, 224, (0.0, *[0.6] * 10, *[0.5] * 6, *[0.5] * 10, *[0.4] * 6, *[0.2] * 4)
-    ),
-    "ResNet-50, 2.25B": Network(
-        _resnet50, 224, (0.0, *[0.35] * 10, *[0.3] * 6, *[0.4] * 10, *[0.3] * 6, *[0.1] * 4)
-    ),
-    "ResNet-50, 1.52B": Network(_resnet50, 224, (0.0, *[0.5] * 32, *[0.25] * 3, 0.0)),
-    "ResNet-50, 1.38B": Network(
-        _resnet50, 224, (0.0, *([0.7] * 7 + [0.45] * 9) * 2, *[0.24] * 3, 0.0)
-    ),
-    "ResNet-50, 1.02B": Network(
-        _resnet50, 224, (0.0, *([0.43] * 7 + [0.73] * 9) * 2, *[0.45] * 3, 0.0)
-    ),
-}  # fmt: skip
+BUILDERS = {
+    "VGG-16": _vgg16,
+    "ResNet-56": models.resnet56,
+    "ResNet-110": models.resnet110,
+    "GoogLeNet": _googlenet,
+    "ResNet-50": _resnet50,
+}
+
+
+def _read() -> dict[str, Network]:
+    text = resources.files(__package__).joinpath("rates.toml").read_text(encoding="utf-8")
+    return {
+        name: Network(BUILDERS[name.partition(",")[0]], row["side"], tuple(row["rates"]))
+        for name, row in tomllib.loads(text).items()
+    }
+
+
+PUBLISHED: dict[str, Network] = _read()
 """The ten rows that can be built here, in the paper's order; a ResNet-50 is named by its FLOPs."""
 
 
@@ -124,7 +95,7 @@ def full_network(name: str, *, device: str = "cpu") -> nn.Module:
 
 
 def narrow_network(name: str, *, device: str = "cpu") -> nn.Module:
-    """Return one of the paper's networks with its published widths, ready for ``dcff_network.fuse``.
+    """Return one of the paper's networks with its published widths, ready for :func:`compactvision.pruning.dcff.fuse`.
 
     Parameters
     ----------
@@ -137,6 +108,13 @@ def narrow_network(name: str, *, device: str = "cpu") -> nn.Module:
     ------
     ValueError
         If the name is unknown.
+
+    Examples
+    --------
+    >>> from compactvision import measure
+    >>> from compactvision.pruning.dcff import published
+    >>> measure.parameters(published.narrow_network("ResNet-56", device="meta"))
+    384316
     """
     network = _published(name)
     if name in ("ResNet-56", "ResNet-110"):
@@ -149,7 +127,7 @@ def narrow_network(name: str, *, device: str = "cpu") -> nn.Module:
     return narrowed(full, _widths(full, network.rates), (3, network.side, network.side))
 
 
-def narrowed(full: nn.Module, widths: Mapping[str, int], image: tuple[int, int, int]) -> nn.Module:
+def narrowed(full: nn.Module, widths: Mapping[str, int], example_inputs: ExampleInputs) -> nn.Module:
     """Return the network with so many channels in the named groups; which ones stay does not matter for fusion.
 
     Parameters
@@ -158,15 +136,22 @@ def narrowed(full: nn.Module, widths: Mapping[str, int], image: tuple[int, int, 
         Unchanged.
     widths : mapping of str to int
         Channels of groups, or of layers that write one, of its graph with grouped residual sums.
-    image : (int, int, int)
-        Shape of an image.
+    example_inputs : Tensor, tuple of int or tuple of Tensor
+        An image, or its shape.
 
     Raises
     ------
     ValueError
         As ``surgery.keep_plan`` where a name or a width does not fit.
+
+    Examples
+    --------
+    >>> from compactvision import models
+    >>> from compactvision.pruning.dcff import published
+    >>> published.narrowed(models.small_cnn(10, (8, 16)), {"features.0": 3}, (3, 32, 32)).features[0].out_channels
+    3
     """
-    graph = surgery.channel_graph(full, image)
+    graph = surgery.channel_graph(full, example_inputs)
     return surgery.prune(full, surgery.keep_plan(graph, {name: list(range(n)) for name, n in widths.items()}))
 
 
