@@ -41,7 +41,7 @@ def test_the_digest_is_that_of_the_commit(path: Path, tmp_path, monkeypatch):
         files = tuple(tomllib.loads(claims)["chapter"]["files"])
     else:
         files = tuple(record.training.files)
-    for name in files:
+    for name in git("ls-tree", "-r", "--name-only", str(record.commit), "--", *files).splitlines():
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(git("show", f"{record.commit}:./{name}"), encoding="utf-8")

@@ -1,5 +1,7 @@
 """The list, and the whole of it tried on the CPU with tiny numbers."""
 
+import subprocess
+
 import pytest
 from compactvision import claims, records
 from compactvision.__main__ import main
@@ -44,6 +46,27 @@ def test_every_training_has_an_arm_with_files_that_exist():
         assert arm.recipe.source
     with pytest.raises(ValueError, match="no table of arms for 'xgrad_cam'"):
         arms.find(find("xgrad_cam/full"))
+
+
+@pytest.mark.parametrize(
+    ("given", "command"),
+    [
+        (["gpu-queue"], "queue run --minutes 9"),
+        (
+            ["gpu-queue", "OUT=o", "MINUTES=4", "WORK=w", "ONLY=a/b c/d"],
+            "queue run --minutes 4 --out o --work w --only a/b c/d",
+        ),
+        (["gpu-queue", "DRY=1"], "queue run --dry"),
+        (["gpu-status", "OUT=o"], "queue status --out o"),
+    ],
+)
+def test_make_calls_it_with_the_python_that_is_there(repo, given, command):
+    done = subprocess.run(["make", "--dry-run", *given], cwd=repo, capture_output=True, text=True, check=True)
+    said = done.stdout.split()
+    assert " ".join(said[said.index("queue") :]) == command
+    bare = [*given, "VENV=none", "PYTHON=python3"]
+    done = subprocess.run(["make", "--dry-run", *bare], cwd=repo, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("PYTHONPATH=lib python3 -m compactvision queue")
 
 
 def test_the_whole_list_runs_dry_and_would_answer_the_claims(tmp_path, capsys):
