@@ -76,8 +76,8 @@ baselines: $(STAMP) ## train the networks that the chapters cut (NAME=... for on
 QUEUE := PYTHONPATH=lib $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m compactvision queue
 PLACES := $(if $(OUT),--out $(OUT)) $(if $(WORK),--work $(WORK)) $(if $(ONLY),--only $(ONLY))
 
-gpu-queue: ## train what waits for a GPU: gpu-queue OUT=folder MINUTES=9 (WORK=folder ONLY="..."; DRY=1 tries it on a CPU)
-	$(QUEUE) run $(if $(DRY),--dry,--minutes $(or $(MINUTES),9)) $(PLACES)
+gpu-queue: ## train what waits for a GPU: gpu-queue OUT=folder MINUTES=9 (also WORK, ONLY, PROCESSES; DRY=1 tries it on a CPU)
+	$(QUEUE) run $(if $(DRY),--dry,--minutes $(or $(MINUTES),9)) $(if $(PROCESSES),--processes $(PROCESSES)) $(PLACES)
 
 gpu-status: ## what is done of that, what is left, and what it would take
 	$(QUEUE) status $(PLACES)

@@ -21,6 +21,7 @@ from compactvision.queue.worker import CONTINUES, FINISHED
 Say = Callable[[str], None]
 MARGIN = 45.0  # seconds before the end at which jobs are told to stop; less in a call of few minutes
 GRACE = 30.0  # seconds that they have for it
+AT_ONCE = 4
 WORTH_STARTING = 60.0  # a job that would have less time is not started
 
 
@@ -220,13 +221,14 @@ def log_path(places: Places, entry: Entry, seed: int) -> Path:
 
 
 def capacity(device_kind: str, processes: int | None) -> Capacity:
-    """Return what fits on this machine: nine tenths of the card's free memory, and half as many jobs as cores.
+    """Return what fits on this machine: nine tenths of the card's free memory, and by default ``AT_ONCE`` jobs.
 
-    On a CPU one job at a time.
+    More jobs at once fill the card better, but each takes longer, and what is not finished when the machine goes back
+    begins anew on the next. On a CPU one job at a time.
     """
     if device_kind != "cuda":
         return Capacity(float("inf"), processes or 1)
     import torch
 
     free, _ = torch.cuda.mem_get_info()
-    return Capacity(0.9 * free / 2**30, processes or max(1, min(8, (os.cpu_count() or 2) // 2)))
+    return Capacity(0.9 * free / 2**30, processes or max(1, min(AT_ONCE, (os.cpu_count() or 2) // 2)))
