@@ -1,4 +1,4 @@
-"""The command line: ``python -m compactvision list | run | scorecard | data | versions | execute | fresh | new``."""
+"""The command line: ``list | run | scorecard | data | versions | execute | fresh | new | queue | repository``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from compactvision import claims, records
+from compactvision.queue.options import add_arguments
 from compactvision.records import PROFILES
 
 
@@ -53,6 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("--family", required=True, help="folder of the method: pruning, explanation, factorization ...")
     new.add_argument("--paper", default="", help="authors and year, 'Yeom, Shim and Hwang 2021'")
     new.add_argument("--cite", default="", metavar="KEY", help="the paper's key in book/references.bib")
+    queue = commands.add_parser("queue", help="the trainings that wait for a GPU")
+    add_arguments(queue)
     address = commands.add_parser("repository", help="set the repository's address everywhere")
     address.add_argument("url", metavar="URL")
     return parser
@@ -204,6 +207,12 @@ def _repository(asked: argparse.Namespace) -> int:
     return 0
 
 
+def _queue(asked: argparse.Namespace) -> int:
+    from compactvision.queue.command import execute
+
+    return execute(asked, _say)
+
+
 COMMANDS = {
     "list": _list,
     "run": _run,
@@ -213,6 +222,7 @@ COMMANDS = {
     "execute": _execute,
     "fresh": _fresh,
     "new": _new,
+    "queue": _queue,
     "repository": _repository,
 }
 
