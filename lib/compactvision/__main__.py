@@ -194,7 +194,7 @@ def _new(asked: argparse.Namespace) -> int:
         print(f"written  {path}")
     for path in written.changed:
         print(f"entry in {path}")
-    print("\nIt runs as it is. `pytest tests/test_skeleton.py` lists what is to write; CONTRIBUTING.md has the order.")
+    print("\nIt runs as it is. What is to write: pytest tests/test_skeleton.py -k left_to_write (see CONTRIBUTING.md).")
     return 0
 
 
