@@ -17,7 +17,7 @@ SEEDS ?= 0 1 2
 export MPLBACKEND ?= Agg
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help setup teach book generated test lint unit notebooks-test pages-test notebooks quick full baselines benchmark lock repository clean
+.PHONY: help setup teach book generated test lint unit notebooks-test pages-test notebooks quick full baselines gpu-queue gpu-status benchmark lock repository clean
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,16 @@ full: $(STAMP) ## make the full record of a chapter: make full SLUG=...
 
 baselines: $(STAMP) ## train the networks that the chapters cut (NAME=... for one)
 	$(BIN)/python -m compactvision.baselines $(NAME)
+
+# A machine with a GPU may have no .venv: its own Python does, with the package read from lib.
+QUEUE := PYTHONPATH=lib $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m compactvision queue
+PLACES := $(if $(OUT),--out $(OUT)) $(if $(WORK),--work $(WORK)) $(if $(ONLY),--only $(ONLY))
+
+gpu-queue: ## train what waits for a GPU: gpu-queue OUT=folder MINUTES=9 (also WORK, ONLY, PROCESSES; DRY=1 tries it on a CPU)
+	$(QUEUE) run $(if $(DRY),--dry,--minutes $(or $(MINUTES),9)) $(if $(PROCESSES),--processes $(PROCESSES)) $(PLACES)
+
+gpu-status: ## what is done of that, what is left, and what it would take
+	$(QUEUE) status $(PLACES)
 
 benchmark: $(STAMP) ## timings side by side (never part of the tests)
 	for script in tests/benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done

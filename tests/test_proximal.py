@@ -76,6 +76,15 @@ def test_ties_become_zero():
     assert float(proximal.transformed_l1(double(1.5), 1.0, 1.0)) == 0
 
 
+def test_a_zero_has_no_sign():
+    """Small numbers of either sign become 0.0, not -0.0; all others move as the formula says, to the last bit."""
+    x = torch.linspace(-2, 2, 801)
+    for map_ in MAPS.values():
+        found = map_(x, 0.5)
+        assert not found[found == 0].signbit().any()
+    assert torch.equal(proximal.soft_threshold(x, 0.5), x.sign() * (x.abs() - 0.5).clamp(min=0))
+
+
 def test_soft_threshold_does_not_expand():
     x, y = torch.randn(2, 1000, dtype=torch.float64)
     moved = proximal.soft_threshold(x, 0.3) - proximal.soft_threshold(y, 0.3)

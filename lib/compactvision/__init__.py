@@ -20,6 +20,7 @@ __all__ = [
     "plots",
     "proximal",
     "pruning",
+    "queue",
     "records",
     "surgery",
     "toy_plane",

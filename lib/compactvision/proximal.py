@@ -40,15 +40,23 @@ def soft_threshold(x: Tensor, kappa: float) -> Tensor:
     ------
     ValueError
         If ``x`` is not floating point or ``kappa`` is negative or not finite.
+
+    Examples
+    --------
+    >>> soft_threshold(torch.tensor([2.0, -0.75, 0.25]), 0.5)
+    tensor([ 1.5000, -0.2500,  0.0000])
     """
     _check(x, kappa)
-    return x.sign() * (x.abs() - kappa).clamp(min=0)
+    return (x - kappa).clamp(min=0) + (x + kappa).clamp(max=0)  # a zero is never -0.0
 
 
 def hard_threshold(x: Tensor, kappa: float) -> Tensor:
     """Return the proximal map of the number of non-zeros: small entries become 0, the others stay as they are.
 
     Parameters, result and errors are those of :func:`soft_threshold`.
+
+    >>> hard_threshold(torch.tensor([2.0, -0.75, 0.25]), 0.5)
+    tensor([2., 0., 0.])
     """
     _check(x, kappa)
     return torch.where(x.abs() > math.sqrt(2 * kappa), x, torch.zeros_like(x))
@@ -73,7 +81,10 @@ def transformed_l1(x: Tensor, kappa: float, a: float) -> Tensor:
 
 
 def transformed_l1_threshold(kappa: float, a: float) -> float:
-    """Return the largest entry that :func:`transformed_l1` sends to 0; arguments and errors as there."""
+    """Return the size of the largest entry that :func:`transformed_l1` sends to 0.
+
+    ``kappa`` must be finite and not negative, ``a`` finite and positive, else there is a ``ValueError``.
+    """
     _check_kappa(kappa)
     if not 0 < a < math.inf:
         raise ValueError(f"a must be positive and finite, got {a}")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from compactvision import records
-from compactvision.records import DataSource, provenance
+from compactvision.records import DataSource, Training, provenance
 from compactvision.records.record import from_json, to_json, write_text
 
 
@@ -57,9 +57,28 @@ def test_records_have_their_place(record, book):
         records.load("tiny", "full")
 
 
+def test_records_of_arms_have_their_place_and_say_what_they_are(make_record, book):
+    training = Training("net", ["measure"], {"epochs": 2, "schedule": "cosine"})
+    record = make_record([{"a": 1}], profile="trained", training=training)
+    assert from_json(to_json(record), "x") == record
+    assert '"training"' not in to_json(make_record([{"a": 1}]))
+    assert records.load_arms("tiny") == []
+    assert records.save(record) == book / "records" / "tiny" / "trained-net.json"
+    records.save(replace(record, profile="scaled"))
+    assert records.load_arms("tiny") == [record]
+    assert records.load_arms("tiny", "scaled") == [replace(record, profile="scaled")]
+    with pytest.raises(ValueError, match="kind: 'full' is not one of trained, scaled, dry"):
+        records.load_arms("tiny", "full")
+    with pytest.raises(ValueError, match="profile is 'full', known are trained, scaled, dry"):
+        replace(record, profile="full")
+    with pytest.raises(ValueError, match="profile is 'trained', known are quick, full"):
+        replace(record, training=None)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        (lambda c: c.update(training={"arm": "net"}), "x: training: field 'files' is missing"),
         (lambda c: c.update(schema=2), "x: field 'schema' is not 1"),
         (lambda c: c.update(more=2), "x: unknown field 'more'"),
         (lambda c: c.pop("device"), "x: device is not an object"),

@@ -59,6 +59,8 @@ def test_a_comparison_needs_three_seeds_unless_it_is_exact_or_deterministic():
         ('unit = "%"', 'unit = "%"\ncolour = "red"', ["claim 'cheap'", "unknown field 'colour'"]),
         ('kind = "scaled"', 'kind = "guess"', ["claim 'cheap'", "'kind'", "'guess'", "exact, scaled, trained"]),
         ('profile = "quick"', 'profile = "slow"', ["claim 'cheap'", "'profile'", "'slow'"]),
+        ('profile = "quick"', 'profile = "trained"', ["claim 'cheap'", "'kind' and 'profile'"]),
+        ('kind = "scaled"', 'kind = "trained"', ["claim 'cheap'", "'kind' and 'profile'"]),
         ('part = "cut"', 'part = "saw"', ["chapter", "'part'", "'saw'"]),
         ('title = "A chapter"\n', "", ["chapter", "'title'", "missing"]),
         ('files = ["measure"]', "files = []", ["chapter", "'files'"]),

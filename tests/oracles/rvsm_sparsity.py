@@ -3,12 +3,12 @@
 import math
 
 
-def copy_of(w, penalty, strength, beta, a=1.0):
+def proximal_copy(w, regulariser, penalty, beta, a=1.0):
     """The best copy of one number, from the closed formulas, written out for one number."""
-    kappa, size, sign = strength / beta, abs(w), (w > 0) - (w < 0)
-    if penalty == "l1":
+    kappa, size, sign = penalty / beta, abs(w), (w > 0) - (w < 0)
+    if regulariser == "l1":
         return sign * max(size - kappa, 0.0)
-    if penalty == "l0":
+    if regulariser == "l0":
         return w if size * size > 2 * kappa else 0.0
     critical = a * a / (2 * (a + 1))
     limit = kappa * (a + 1) / a if kappa <= critical else math.sqrt(2 * kappa * (a + 1)) - a / 2
@@ -35,7 +35,7 @@ def gradients(inputs, labels, weight, bias):
     return loss, of_weight, of_bias
 
 
-def train(batches, weight, bias, penalty, strength, beta, a, rate, momentum, epochs, start=0):
+def train(batches, weight, bias, regulariser, penalty, beta, a, learning_rate, momentum, epochs, start=0):
     """Stochastic gradient descent with momentum on a linear classifier; returns weight, bias and the copies."""
     weight, bias = [row[:] for row in weight], bias[:]
     speed = [[0.0] * len(row) for row in weight]
@@ -47,22 +47,22 @@ def train(batches, weight, bias, penalty, strength, beta, a, rate, momentum, epo
                 for k, w in enumerate(row):
                     pull = 0.0
                     if epoch >= start:
-                        pull = beta * (w - copy_of(w, penalty, strength, beta, a))
+                        pull = beta * (w - proximal_copy(w, regulariser, penalty, beta, a))
                     speed[c][k] = momentum * speed[c][k] + of_weight[c][k] + pull
                 bias_speed[c] = momentum * bias_speed[c] + of_bias[c]
             for c, row in enumerate(weight):
                 for k in range(len(row)):
-                    row[k] -= rate * speed[c][k]
-                bias[c] -= rate * bias_speed[c]
-    copies = [[copy_of(w, penalty, strength, beta, a) for w in row] for row in weight]
+                    row[k] -= learning_rate * speed[c][k]
+                bias[c] -= learning_rate * bias_speed[c]
+    copies = [[proximal_copy(w, regulariser, penalty, beta, a) for w in row] for row in weight]
     return weight, bias, copies
 
 
-def lagrangian(loss, w, u, penalty, strength, beta, a=1.0):
-    """Loss, penalty and tie of two lists of numbers."""
+def objective(loss, w, u, regulariser, penalty, beta, a=1.0):
+    """Loss, regulariser and tie of two lists of numbers."""
     price = {
         "l0": lambda v: float(v != 0),
         "l1": abs,
         "transformed_l1": lambda v: (a + 1) * abs(v) / (a + abs(v)),
-    }[penalty]
-    return loss + strength * sum(map(price, u)) + beta / 2 * sum((p - q) ** 2 for p, q in zip(w, u, strict=True))
+    }[regulariser]
+    return loss + penalty * sum(map(price, u)) + beta / 2 * sum((p - q) ** 2 for p, q in zip(w, u, strict=True))

@@ -23,60 +23,60 @@ def double(*values):
 
 class TestCopy:
     def test_by_hand(self):
-        """strength 0.1 and beta 0.5: kappa is 0.2."""
+        """penalty 0.1 and beta 0.5: kappa is 0.2."""
         w = double(0.9, -0.7, 0.6, 0.1, 0.0)
-        assert rvsm.best_copy(w, "l0", 0.1, 0.5).tolist() == [0.9, -0.7, 0, 0, 0]  # sqrt(0.4) = 0.632
-        torch.testing.assert_close(rvsm.best_copy(w, "l1", 0.1, 0.5), double(0.7, -0.5, 0.4, 0, 0))
-        shrunk = rvsm.best_copy(double(2, -1, 0.4), "transformed_l1", 0.1, 0.5, a=1)
+        assert rvsm.proximal_copy(w, "l0", 0.1, 0.5).tolist() == [0.9, -0.7, 0, 0, 0]  # sqrt(0.4) = 0.632
+        torch.testing.assert_close(rvsm.proximal_copy(w, "l1", 0.1, 0.5), double(0.7, -0.5, 0.4, 0, 0))
+        shrunk = rvsm.proximal_copy(double(2, -1, 0.4), "transformed_l1", 0.1, 0.5, a=1)
         torch.testing.assert_close(shrunk, double(1.95416573, -0.88775449, 0), rtol=0, atol=1e-8)
 
     @settings(max_examples=40, deadline=None)
     @given(
         w=st.floats(-3, 3),
-        strength=st.floats(1e-3, 1),
+        penalty=st.floats(1e-3, 1),
         beta=st.floats(0.1, 5),
         a=st.floats(0.05, 20),
-        penalty=st.sampled_from(rvsm.PENALTIES),
+        regulariser=st.sampled_from(rvsm.REGULARISERS),
     )
-    def test_no_other_copy_is_better(self, w, strength, beta, a, penalty):
-        found = float(rvsm.best_copy(double(w), penalty, strength, beta, a)[0])
-        assert found == pytest.approx(oracle.copy_of(w, penalty, strength, beta, a), abs=1e-9)
-        rival = brute.proximal(w, strength / beta, penalty, a, points=2001)
-        values = [rvsm.lagrangian(0, double(w), double(u), penalty, strength, beta, a) for u in (found, rival, 0, w)]
+    def test_no_other_copy_is_better(self, w, penalty, beta, a, regulariser):
+        found = float(rvsm.proximal_copy(double(w), regulariser, penalty, beta, a)[0])
+        assert found == pytest.approx(oracle.proximal_copy(w, regulariser, penalty, beta, a), abs=1e-9)
+        rival = brute.proximal(w, penalty / beta, regulariser, a, points=2001)
+        values = [rvsm.objective(0, double(w), double(u), regulariser, penalty, beta, a) for u in (found, rival, 0, w)]
         assert values[0] <= min(values[1:]) + 1e-9
 
-    @pytest.mark.parametrize(("penalty", "strength", "a"), SETTINGS)
-    def test_threshold_and_needed_strength(self, penalty, strength, a):
-        limit = rvsm.threshold(penalty, strength, 0.5, a)
-        assert rvsm.needed_strength(penalty, limit, 0.5, a) == pytest.approx(strength)
-        below, above = rvsm.best_copy(double(limit * (1 - 1e-9), limit * (1 + 1e-6)), penalty, strength, 0.5, a)
+    @pytest.mark.parametrize(("regulariser", "penalty", "a"), SETTINGS)
+    def test_threshold_and_needed_penalty(self, regulariser, penalty, a):
+        limit = rvsm.threshold(regulariser, penalty, 0.5, a)
+        assert rvsm.needed_penalty(regulariser, limit, 0.5, a) == pytest.approx(penalty)
+        below, above = rvsm.proximal_copy(double(limit * (1 - 1e-9), limit * (1 + 1e-6)), regulariser, penalty, 0.5, a)
         assert below == 0
         assert above > 0
 
     @given(limit=st.floats(0, 10), beta=st.floats(0.01, 10), a=st.floats(0.01, 100))
     @settings(max_examples=40, deadline=None)
-    def test_needed_strength_inverts_in_both_regimes(self, limit, beta, a):
-        for penalty in rvsm.PENALTIES:
-            strength = rvsm.needed_strength(penalty, limit, beta, a)
-            assert rvsm.threshold(penalty, strength, beta, a) == pytest.approx(limit, rel=1e-6, abs=1e-7)
+    def test_needed_penalty_inverts_in_both_regimes(self, limit, beta, a):
+        for regulariser in rvsm.REGULARISERS:
+            penalty = rvsm.needed_penalty(regulariser, limit, beta, a)
+            assert rvsm.threshold(regulariser, penalty, beta, a) == pytest.approx(limit, rel=1e-6, abs=1e-7)
 
     def test_values_of_the_penalties(self):
         u = double(2, -1, 0)
-        assert float(rvsm.penalty_value(u, "l0")) == 2
-        assert float(rvsm.penalty_value(u, "l1")) == 3
-        assert float(rvsm.penalty_value(u, "transformed_l1", 1)) == pytest.approx(4 / 3 + 1)
-        assert rvsm.lagrangian(1.0, double(2.5, -1, 0.1), u, "l0", 0.1, 2.0) == pytest.approx(1 + 0.2 + 0.26)
-        ours = rvsm.lagrangian(1.0, double(2.5, -1, 0.1), u, "transformed_l1", 0.1, 2.0, 0.3)
-        assert ours == pytest.approx(oracle.lagrangian(1.0, [2.5, -1, 0.1], [2, -1, 0], "transformed_l1", 0.1, 2, 0.3))
+        assert float(rvsm.regulariser_value(u, "l0")) == 2
+        assert float(rvsm.regulariser_value(u, "l1")) == 3
+        assert float(rvsm.regulariser_value(u, "transformed_l1", 1)) == pytest.approx(4 / 3 + 1)
+        assert rvsm.objective(1.0, double(2.5, -1, 0.1), u, "l0", 0.1, 2.0) == pytest.approx(1 + 0.2 + 0.26)
+        ours = rvsm.objective(1.0, double(2.5, -1, 0.1), u, "transformed_l1", 0.1, 2.0, 0.3)
+        assert ours == pytest.approx(oracle.objective(1.0, [2.5, -1, 0.1], [2, -1, 0], "transformed_l1", 0.1, 2, 0.3))
 
 
-def descend(c, start, penalty, strength, beta, a=1.0, rate=0.5, steps=400):
+def descend(c, start, regulariser, penalty, beta, a=1.0, learning_rate=0.5, steps=400):
     """Fixed point of the iteration for the loss (w - c)^2 / 2: w and u."""
     w = double(start)
     for _ in range(steps):
-        u = rvsm.best_copy(w, penalty, strength, beta, a)
-        w = w - rate * ((w - c) + beta * (w - u))
-    return float(w), float(rvsm.best_copy(w, penalty, strength, beta, a))
+        u = rvsm.proximal_copy(w, regulariser, penalty, beta, a)
+        w = w - learning_rate * ((w - c) + beta * (w - u))
+    return float(w), float(rvsm.proximal_copy(w, regulariser, penalty, beta, a))
 
 
 class TestFixedPoints:
@@ -93,29 +93,29 @@ class TestFixedPoints:
             assert descend(1.0, start, "l1", 0.1, 0.5) == pytest.approx((0.9, 0.7), abs=1e-9)
             assert descend(-0.25, start, "l1", 0.1, 0.5) == pytest.approx((-0.25 / 1.5, 0.0), abs=1e-9)
 
-    @pytest.mark.parametrize(("penalty", "strength", "a"), SETTINGS)
+    @pytest.mark.parametrize(("regulariser", "penalty", "a"), SETTINGS)
     @pytest.mark.parametrize("c", [-1.5, -0.3, 0.2, 0.7, 3.0])
-    def test_the_pull_balances_the_gradient(self, penalty, strength, a, c):
-        w, u = descend(c, c, penalty, strength, 0.5, a)
+    def test_the_pull_balances_the_gradient(self, regulariser, penalty, a, c):
+        w, u = descend(c, c, regulariser, penalty, 0.5, a)
         assert w - c == pytest.approx(0.5 * (u - w), abs=1e-8)
-        assert u == pytest.approx(oracle.copy_of(w, penalty, strength, 0.5, a), abs=1e-8)
+        assert u == pytest.approx(oracle.proximal_copy(w, regulariser, penalty, 0.5, a), abs=1e-8)
 
 
 class TestDescent:
-    @pytest.mark.parametrize(("penalty", "strength", "a"), SETTINGS)
-    def test_objective_falls_below_the_bound_and_rises_above(self, penalty, strength, a):
+    @pytest.mark.parametrize(("regulariser", "penalty", "a"), SETTINGS)
+    def test_objective_falls_below_the_bound_and_rises_above(self, regulariser, penalty, a):
         generator = torch.Generator().manual_seed(0)
         factor = torch.randn(30, 20, generator=generator, dtype=torch.float64)
         target, beta = torch.randn(30, generator=generator, dtype=torch.float64), 0.7
         smooth = float(torch.linalg.eigvalsh(factor.T @ factor).max())
 
-        def run(rate, steps):
+        def run(learning_rate, steps):
             w, values = torch.randn(20, generator=torch.Generator().manual_seed(1), dtype=torch.float64), []
             for _ in range(steps):
-                u = rvsm.best_copy(w, penalty, strength, beta, a)
+                u = rvsm.proximal_copy(w, regulariser, penalty, beta, a)
                 loss = float((factor @ w - target).square().sum() / 2)
-                values.append(rvsm.lagrangian(loss, w, u, penalty, strength, beta, a))
-                w = w - rate * (factor.T @ (factor @ w - target) + beta * (w - u))
+                values.append(rvsm.objective(loss, w, u, regulariser, penalty, beta, a))
+                w = w - learning_rate * (factor.T @ (factor @ w - target) + beta * (w - u))
             return double(*values)
 
         falling = run(1.98 / (smooth + beta), 300)
@@ -144,10 +144,10 @@ def linear():
     return model
 
 
-def fitted(callback, model=None, epochs=6, rate=0.1, momentum=0.9, data=None, **options):
+def fitted(callback, model=None, epochs=6, learning_rate=0.1, momentum=0.9, data=None, **options):
     """Train a model with a callback and return it."""
     model = model or linear()
-    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=momentum)
+    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=momentum)
     training.fit(
         model, data or batches(), epochs=epochs, optimizer=optimizer, callbacks=[callback], progress=False, **options
     )
@@ -155,29 +155,29 @@ def fitted(callback, model=None, epochs=6, rate=0.1, momentum=0.9, data=None, **
 
 
 class TestCallback:
-    @pytest.mark.parametrize(("penalty", "strength", "a"), SETTINGS)
+    @pytest.mark.parametrize(("regulariser", "penalty", "a"), SETTINGS)
     @pytest.mark.parametrize("start", [0, 2])
-    def test_equals_the_oracle(self, penalty, strength, a, start):
-        splitting = rvsm.RelaxedSplitting(penalty, strength, 0.5, a=a, start=start)
+    def test_equals_the_oracle(self, regulariser, penalty, a, start):
+        splitting = rvsm.RelaxedSplitting(regulariser, penalty, 0.5, a=a, start=start)
         before = linear()
         model = fitted(splitting)
         plain = [(x.tolist(), y.tolist()) for x, y in batches()]
         first = before[0].weight.tolist(), before[0].bias.tolist()
-        weight, bias, copies = oracle.train(plain, *first, penalty, strength, 0.5, a, 0.1, 0.9, 6, start)
+        weight, bias, copies = oracle.train(plain, *first, regulariser, penalty, 0.5, a, 0.1, 0.9, 6, start)
         torch.testing.assert_close(model[0].weight.detach(), double(*weight), rtol=1e-9, atol=1e-10)
         torch.testing.assert_close(model[0].bias.detach(), double(*bias), rtol=1e-9, atol=1e-10)
         torch.testing.assert_close(splitting.copies()["0"], double(*copies), rtol=1e-8, atol=1e-9)
         assert 0 < splitting.sparsity() < 1
         loss, *_ = oracle.gradients(*plain[0], weight, bias)
         flat = [value for row in weight for value in row], [value for row in copies for value in row]
-        expected = oracle.lagrangian(loss, *flat, penalty, strength, 0.5, a)
-        assert splitting.lagrangian(loss) == pytest.approx(expected)
+        expected = oracle.objective(loss, *flat, regulariser, penalty, 0.5, a)
+        assert splitting.objective(loss) == pytest.approx(expected)
 
     def test_fixed_point_of_training(self):
         """Full batches: in the end the gradient of the loss is beta (u - w), and the bias's is zero."""
         splitting = rvsm.RelaxedSplitting("l1", 0.02, 0.5)
         whole = [tuple(torch.cat(part) for part in zip(*batches(), strict=True))]
-        model = fitted(splitting, epochs=400, rate=2.0, data=whole)
+        model = fitted(splitting, epochs=400, learning_rate=2.0, data=whole)
         loss = nn.functional.cross_entropy(model(whole[0][0]), whole[0][1])
         gradient, of_bias = torch.autograd.grad(loss, [model[0].weight, model[0].bias])
         pull = splitting.beta * (splitting.copies()["0"] - model[0].weight.detach())
@@ -224,7 +224,7 @@ class TestCallback:
         model = fitted(splitting).eval()
         kept = copy.deepcopy(model.state_dict())
         sparse = splitting.sparse_copy()
-        splitting.sparsity(), splitting.gap(), splitting.lagrangian(0.0)
+        splitting.sparsity(), splitting.gap(), splitting.objective(0.0)
         torch.testing.assert_close(model.state_dict(), kept, rtol=0, atol=0)
         assert rvsm.sparsity({"0": sparse[0].weight}) == splitting.sparsity() > 0
         assert torch.equal(sparse[0].bias, model[0].bias)
@@ -272,7 +272,7 @@ class TestCallback:
         def share(start):
             model = nn.Sequential(nn.Linear(4, 2, bias=False)).double()
             nn.init.constant_(model[0].weight, 0.01)
-            splitting = rvsm.RelaxedSplitting("l0", rvsm.needed_strength("l0", 0.5, 1.0), 1.0, start=start)
+            splitting = rvsm.RelaxedSplitting("l0", rvsm.needed_penalty("l0", 0.5, 1.0), 1.0, start=start)
             fitted(splitting, model, epochs=300, data=data)
             return splitting.sparsity()
 
@@ -309,11 +309,11 @@ class TestBaselines:
         assert rvsm.sparsity(rvsm.smallest_zeroed(ties, 0.3)) == pytest.approx(0.3)
 
     def test_sub_gradients_give_no_exact_zero(self):
-        model = fitted(rvsm.Subgradient(0.3), epochs=60, rate=0.01)
+        model = fitted(rvsm.Subgradient(0.3), epochs=60, learning_rate=0.01)
         assert rvsm.sparsity(rvsm.chosen_weights(model)) == 0
         assert float(model[0].weight.detach().abs().max()) < 0.3
-        twin = fitted(rvsm.Subgradient(0.3, start=60), epochs=60, rate=0.01)
-        free = fitted(rvsm.Subgradient(0.0), epochs=60, rate=0.01)
+        twin = fitted(rvsm.Subgradient(0.3, start=60), epochs=60, learning_rate=0.01)
+        free = fitted(rvsm.Subgradient(0.0), epochs=60, learning_rate=0.01)
         torch.testing.assert_close(twin.state_dict(), free.state_dict(), rtol=0, atol=0)
 
     def test_sub_gradient_is_the_sign(self):
@@ -330,18 +330,18 @@ class TestBaselines:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: rvsm.best_copy(torch.ones(2), "l2", 1, 1), "penalty must be one of l0, l1, .* got 'l2'"),
-        (lambda: rvsm.best_copy(torch.ones(2), "l0", -1, 1), "strength must be a finite number >= 0, got -1"),
-        (lambda: rvsm.best_copy(torch.ones(2), "l0", 1, 0), "beta must be positive and finite, got 0"),
-        (lambda: rvsm.best_copy(torch.ones(2), "transformed_l1", 1, 1, 0), "a must be positive and finite, got 0"),
-        (lambda: rvsm.best_copy(torch.ones(2, dtype=int), "l0", 1, 1), "x must be a floating-point tensor"),
-        (lambda: rvsm.needed_strength("l0", -0.1, 1), "limit must be a finite number >= 0, got -0.1"),
-        (lambda: rvsm.penalty_value(torch.ones(2), "l3"), "penalty must be one of .* got 'l3'"),
-        (lambda: rvsm.RelaxedSplitting("l0", float("nan"), 1), "strength must be .* got nan"),
+        (lambda: rvsm.proximal_copy(torch.ones(2), "l2", 1, 1), "regulariser must be one of l0, l1, .* got 'l2'"),
+        (lambda: rvsm.proximal_copy(torch.ones(2), "l0", -1, 1), "penalty must be a finite number >= 0, got -1"),
+        (lambda: rvsm.proximal_copy(torch.ones(2), "l0", 1, 0), "beta must be positive and finite, got 0"),
+        (lambda: rvsm.proximal_copy(torch.ones(2), "transformed_l1", 1, 1, 0), "a must be positive and finite, got 0"),
+        (lambda: rvsm.proximal_copy(torch.ones(2, dtype=int), "l0", 1, 1), "x must be a floating-point tensor"),
+        (lambda: rvsm.needed_penalty("l0", -0.1, 1), "limit must be a finite number >= 0, got -0.1"),
+        (lambda: rvsm.regulariser_value(torch.ones(2), "l3"), "regulariser must be one of .* got 'l3'"),
+        (lambda: rvsm.RelaxedSplitting("l0", float("nan"), 1), "penalty must be .* got nan"),
         (lambda: rvsm.RelaxedSplitting("l0", 1, 1, start=-1), "start must be a whole number >= 0, got -1"),
         (lambda: rvsm.RelaxedSplitting("l0", 1, 1, start=1.5), "start must be a whole number >= 0, got 1.5"),
         (lambda: rvsm.RelaxedSplitting("l0", 1, 1).copies(), "training has not started"),
-        (lambda: rvsm.Subgradient(-1), "strength must be a finite number >= 0, got -1"),
+        (lambda: rvsm.Subgradient(-1), "penalty must be a finite number >= 0, got -1"),
         (lambda: rvsm.chosen_weights(nn.ReLU()), "model has no linear layer"),
         (lambda: rvsm.chosen_weights(linear(), []), "layers must be a non-empty list of names"),
         (lambda: rvsm.chosen_weights(linear(), "0"), "layers must be a non-empty list of names, got '0'"),

@@ -1,10 +1,9 @@
-"""What a scale at zero leaves behind: which groups it silences, and folding what the shifts still say."""
+"""What a scale at zero leaves behind: groups in which it amounts to removal, and folding the shifts that remain."""
 
 import pytest
 import torch
 from compactvision import measure, models, surgery
-from compactvision.pruning import proximal_network_slimming as pns
-from compactvision.pruning import slimming_shifts as shifts
+from compactvision.pruning import proximal_network_slimming as slim
 from torch import nn
 
 
@@ -21,9 +20,9 @@ def shaken(model, seed=0):
 
 
 def third(model, seed=0):
-    """Scores that remove about a third of all channels at threshold 0."""
+    """Scores of which about a third is below 0."""
     generator = torch.Generator().manual_seed(seed)
-    return {name: torch.rand(gamma.shape, generator=generator) - 1 / 3 for name, gamma in pns.scales(model)}
+    return {name: torch.rand(gamma.shape, generator=generator) - 1 / 3 for name, gamma in slim.steps.scales(model)}
 
 
 def images(size=32):
@@ -40,14 +39,14 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_groups_behind_scales_are_silenced_by_scale_and_shift_zero(name):
+def test_behind_scales_scale_and_shift_zero_amount_to_removal(name):
     """The cut network is the whole one with scale and shift of the removed channels set to zero, as published."""
     build, residual, channels = NETWORKS[name]
     model = shaken(build(generator=torch.Generator().manual_seed(0)))
     graph = surgery.channel_graph(model, (3, 32, 32), residual=residual)
-    allowed = shifts.behind_scales(model, graph, images())
+    allowed = slim.behind_scales(graph)
     assert sum(group.size for group in allowed.groups.values()) == channels
-    plan = surgery.make_plan(allowed, third(model), threshold=0.0)
+    plan = surgery.make_plan(allowed, third(model), keep_above=0.0)
     small = surgery.prune(model, plan)
     with torch.no_grad():
         for layer, module in model.named_modules():
@@ -62,7 +61,7 @@ def test_groups_behind_scales_are_silenced_by_scale_and_shift_zero(name):
 def test_a_shortcut_beside_the_scale_keeps_its_channels():
     model = models.preresnet110()
     graph = surgery.channel_graph(model, (3, 32, 32), residual="gather")
-    left_out = graph.groups.keys() - shifts.behind_scales(model, graph, images()).groups.keys()
+    left_out = graph.groups.keys() - slim.behind_scales(graph).groups.keys()
     assert left_out == {"conv1", "layer2.0.shortcut:in", "layer3.0.shortcut:in"}
 
 
@@ -79,12 +78,12 @@ def pointwise():
 def folded(model, size=8):
     """Dense logits with scales at zero, and those of the cut and of the folded network."""
     x = images(size)
-    graph = shifts.behind_scales(model, surgery.channel_graph(model, x[:1]), x)
-    plan = surgery.make_plan(graph, third(model), threshold=0.0)
+    graph = slim.behind_scales(surgery.channel_graph(model, (3, size, size)))
+    plan = surgery.make_plan(graph, third(model), keep_above=0.0)
     assert not plan.kept.all()
-    fold = shifts.fold_shifts(model, plan, x)
+    fold = slim.fold_shifts(model, plan)
     with torch.no_grad():
-        with shifts.scales_at_zero(model, plan):
+        with slim.scales_at_zero(model, plan):
             dense = model(x)
         return dense, surgery.prune(model, plan)(x), fold(x), fold, plan
 
@@ -108,8 +107,8 @@ def test_folding_is_exact_inside_a_padded_map():
 def test_the_model_is_left_as_it_was():
     model = shaken(models.small_cnn(5, widths=(6, 8))).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    graph = shifts.behind_scales(model, surgery.channel_graph(model, (3, 32, 32)), images())
-    shifts.fold_shifts(model, surgery.make_plan(graph, third(model), threshold=0.0), images())
+    graph = slim.behind_scales(surgery.channel_graph(model, (3, 32, 32)))
+    slim.fold_shifts(model, surgery.make_plan(graph, third(model), keep_above=0.0))
     torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
     assert model.training
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
@@ -128,28 +127,40 @@ def test_a_folded_network_is_saved(tmp_path):
         torch.testing.assert_close(surgery.load(tmp_path / "net.safetensors")(images()), expected)
 
 
-def test_refuses_what_is_no_constant():
-    """Without a scale between, a removed channel says something else for each image."""
+@pytest.mark.parametrize("example_inputs", [(3, 8, 8), torch.randn(4, 3, 8, 8), (3, 1, 1), torch.randn(1, 3, 1, 1)])
+def test_refuses_what_is_no_constant(example_inputs):
+    """Without a scale between, a removed channel is different for each image; one image of one pixel shows it."""
     model = nn.Sequential(
         nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1)
     )
-    graph = surgery.channel_graph(model, images(8)[:1])
-    assert list(shifts.behind_scales(model, graph, images(8)).groups) == ["2"]
-    plan = surgery.make_plan(graph, surgery.criteria.l1(model), ratio=0.5)
-    with pytest.raises(ValueError, match="reach layer '2' as something else than a constant"):
-        shifts.fold_shifts(model, plan, images(8))
+    model[0].bias.data.fill_(0.1)
+    graph = surgery.channel_graph(model, example_inputs)
+    assert list(slim.behind_scales(graph).groups) == ["2"]
+    plan = surgery.make_plan(graph, surgery.criteria.l1(), keep=0.5)
+    with pytest.raises(ValueError, match="removed channels are no constants where layer '2' reads them"):
+        slim.fold_shifts(model, plan)
+
+
+def test_a_copy_is_folded_by_the_plan_of_its_original():
+    model = shaken(pointwise())
+    graph = slim.behind_scales(surgery.channel_graph(model, (3, 8, 8)))
+    plan = surgery.make_plan(graph, third(model), keep_above=0.0)
+    other = shaken(pointwise(), seed=1)
+    fold = slim.fold_shifts(other, plan)
+    with torch.no_grad(), slim.scales_at_zero(other, plan):
+        torch.testing.assert_close(fold(images(8)), other(images(8)), rtol=1e-5, atol=1e-5)
 
 
 def test_refuses_a_channel_map():
     model = shaken(models.resnet20())
-    graph = shifts.behind_scales(model, surgery.channel_graph(model, (3, 32, 32)), images())
-    plan = surgery.make_plan(graph, third(model), threshold=0.0)
+    graph = slim.behind_scales(surgery.channel_graph(model, (3, 32, 32)))
+    plan = surgery.make_plan(graph, third(model), keep_above=0.0)
     with pytest.raises(ValueError, match=r"'layer2.0.shortcut' only copies channels"):
-        shifts.fold_shifts(model, plan, images())
+        slim.fold_shifts(model, plan)
 
 
 def test_refuses_a_graph_without_scales():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
-    graph = surgery.channel_graph(model, images(8)[:1])
-    with pytest.raises(ValueError, match="no group of a graph with residual='grouped' is heard through scales only"):
-        shifts.behind_scales(model, graph, images(8))
+    graph = surgery.channel_graph(model, (3, 8, 8))
+    with pytest.raises(ValueError, match="no group of a graph with residual='grouped' is read through scales only"):
+        slim.behind_scales(graph)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from compactvision.training import Callback, fit, schedules
+from compactvision.training import Callback, Stopped, fit, schedules
 from torch import nn
 from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader, TensorDataset
@@ -150,6 +150,25 @@ def test_every_schedule_goes_on_bitwise_from_any_step(name, tmp_path):
     assert len(rates) > len(whole) == 21
     assert all(whole[step] == rate for step, rate in rates)
     assert len(set(whole.values())) > 2
+    assert again == rows
+    assert all(torch.equal(resumed[key], value) for key, value in weights.items())
+
+
+def test_a_callback_stops_the_run_behind_a_checkpoint_and_it_goes_on_from_there(tmp_path):
+    class Stop(Callback):
+        def __init__(self, *steps):
+            self.steps = steps
+
+        def on_step(self, state):
+            state.stop = state.step in self.steps
+
+    weights, rows = run(SOURCES["loader"], tmp_path / "whole.pt", Stop())
+    path = tmp_path / "cut.pt"
+    for step in (5, 13):  # between the checkpoints of every second step
+        with pytest.raises(Stopped, match=rf"stopped after step {step}, checkpoint: .*cut\.pt"):
+            run(SOURCES["loader"], path, Stop(step))
+        assert torch.load(path, weights_only=True)["parts"]["position"]["step"] == step
+    resumed, again = run(SOURCES["loader"], path, Stop())
     assert again == rows
     assert all(torch.equal(resumed[key], value) for key, value in weights.items())
 

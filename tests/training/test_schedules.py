@@ -86,6 +86,14 @@ def test_schedulers_are_torchs():
     assert [type(schedule(optimizer(), 2, 5)) for schedule in made.values()] == list(made)
 
 
+@pytest.mark.parametrize("schedule", [schedules.one_cycle(), schedules.cosine(), schedules.multi_step([1])])
+def test_the_momentum_is_left_alone(schedule):
+    steps, seen = optimizer(momentum=0.7), []
+    steps.register_step_post_hook(lambda optimizer, *_: seen.append(optimizer.param_groups[0]["momentum"]))
+    run(schedule, 2, 5, steps)
+    assert seen == [0.7] * 10
+
+
 def test_values_by_hand():
     assert run(schedules.cosine(), 4, 10, optimizer())[10] == [pytest.approx((1 + math.sqrt(0.5)) / 2)]
     halves = run(schedules.multi_step([2, 4], gamma=0.5), 6, 1, optimizer(4.0))

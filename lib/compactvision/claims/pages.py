@@ -9,12 +9,13 @@ from compactvision import records
 from compactvision.claims.picture import picture_page
 from compactvision.claims.report import CAPTIONS, GROUPS, OLDER, group_table, scorecard
 from compactvision.claims.rules import is_older
-from compactvision.claims.schema import Chapter, load, slugs
+from compactvision.claims.schema import TRAINED, Chapter, load, slugs
 from compactvision.plots.display import markdown_table
 from compactvision.records import PROFILES, Record
 from compactvision.records.places import notebooks_folder
 from compactvision.records.record import write_text
 
+SHIPPED = (TRAINED, "scaled")  # kinds of arms whose records are worth keeping
 _STATUS_NOTE = (
     f"A record {OLDER} keeps its numbers and says so here: a file of its method has changed since it was made."
 )
@@ -47,12 +48,17 @@ def scorecard_page() -> str:
 
 
 def status_page() -> str:
-    """Return the status: for each chapter and profile the record's origin, or that nothing was measured."""
+    """Return the status: for each chapter the origin of its records and of those of its arms, or that there is none."""
     parts = [_STATUS_NOTE]
     for slug in slugs():
         chapter = load(slug)
         found = {profile: records.load(slug, profile) for profile in PROFILES}
         rows = [_status_row(profile, record, chapter) for profile, record in found.items()]
+        arms = {f"{r.profile}: {r.training.arm}": r for kind in SHIPPED for r in records.load_arms(slug, kind)}
+        if any(claim.kind == TRAINED for claim in chapter.claims) and not arms:
+            arms = {TRAINED: None}
+        rows += [_status_row(name, record, chapter) for name, record in arms.items()]
+        found |= arms
         columns = ("Profile", "State", "Made", "Commit", "Device", "Versions", "Seeds", "Seconds a seed", "Memory")
         parts += [f"## {chapter.title}", f"Chapter: {_title(chapter)}.", markdown_table(rows, columns)]
         sources = {(s.name, s.provenance, s.digest) for record in found.values() if record for s in record.data}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from compactvision import records
-from compactvision.claims.schema import Chapter, Claim, Rule, load
+from compactvision.claims.schema import TRAINED, Chapter, Claim, Rule, load
 from compactvision.records import Record
 
 FULL, PARTLY, NO, NOT_RUN = "full", "partly", "no", "not run"
@@ -101,7 +101,8 @@ def judge(claim: Claim, record: Record | None, *, slug: str = "", older: bool = 
         return Verdict(slug, claim, NOT_RUN, reason, older=older)
 
     if record is None:
-        return not_run(f"there is no {claim.profile} record yet")
+        what = f"with {claim.rule.names[0]!r} " if claim.profile == TRAINED else ""
+        return not_run(f"there is no {claim.profile} record {what}yet")
     missing = [name for name in claim.rule.names if name not in record.names]
     if missing:
         return not_run(f"the {claim.profile} record has no value {missing[0]!r}")
@@ -191,15 +192,34 @@ def verdicts(slug: str, live: Record | None = None) -> list[Verdict]:
         If the slug is unknown, or its claim file or a record is malformed.
     """
     chapter = load(slug)
-    found: dict[str, Record | None] = {}
+    found: dict[str, list[Record]] = {}
     for profile in {claim.profile for claim in chapter.claims}:
-        found[profile] = live if live is not None and live.profile == profile else records.load(slug, profile)
-    return [
-        judge(claim, found[claim.profile], slug=slug, older=is_older(found[claim.profile], chapter))
-        for claim in chapter.claims
-    ]
+        if live is not None and live.profile == profile:
+            found[profile] = [live]
+        else:
+            shipped = records.load_arms(slug) if profile == TRAINED else [records.load(slug, profile)]
+            found[profile] = [record for record in shipped if record is not None]
+    judged = []
+    for claim in chapter.claims:
+        record = _record_for(claim, found[claim.profile])
+        judged.append(judge(claim, record, slug=slug, older=is_older(record, chapter)))
+    return judged
+
+
+def _record_for(claim: Claim, found: list[Record]) -> Record | None:
+    """Return the record that decides: the profile's, or of several arms the one with all values that the rule needs."""
+    if claim.profile == TRAINED:
+        found = [record for record in found if set(claim.rule.names) <= set(record.names)]
+    return next(iter(found), None)
 
 
 def is_older(record: Record | None, chapter: Chapter) -> bool:
     """Tell whether a record was made by another state of the method's files than today's."""
-    return record is not None and record.method != records.method_digest(chapter.files)
+    if record is None:
+        return False
+    if record.training is None:
+        return record.method != records.method_digest(chapter.files)
+    try:
+        return record.method != records.method_digest(tuple(record.training.files))
+    except ValueError:  # one of its files has gone
+        return True

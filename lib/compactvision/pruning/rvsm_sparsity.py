@@ -1,15 +1,16 @@
-"""Relaxed variable splitting: weights whose shrunken copies become exactly zero (Xue and Xin 2019).
+"""Relaxed variable splitting: weights whose copies become exactly zero :cite:p:`xue2019rvsm`.
 
 A penalty such as the number of non-zeros has no useful gradient. So the weights ``w`` get a copy ``u``: the copy pays
 the penalty, the weights pay the loss, and a quadratic of strength ``beta`` ties the two. Each step first finds the best
 copy, which is a closed formula in every entry and gives exact zeros; then the weights take an ordinary gradient step
 with a pull towards the copy. At the end the copy replaces the weights::
 
-    splitting = RelaxedSplitting("l0", strength=2e-3, beta=0.5, start=5)
+    splitting = RelaxedSplitting("l0", penalty=2e-3, beta=0.5, start=5)
     training.fit(model, batches, optimizer=optimizer, callbacks=[splitting], ...)
     sparse = splitting.sparse_copy()
 
-What is minimised is ``L(u, w) = f(w) + strength P(u) + beta / 2 ||w - u||^2``.
+What is minimised is ``L(u, w) = f(w) + penalty P(u) + beta / 2 ||w - u||^2``, Eq. (1) of the chapter, whose numbers are
+used here.
 """
 
 from __future__ import annotations
@@ -21,53 +22,42 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from compactvision import proximal
-from compactvision.training import State
+from compactvision import proximal, training
 
 Layers = Sequence[str] | None
-PENALTIES = ("l0", "l1", "transformed_l1")
+REGULARISERS = ("l0", "l1", "transformed_l1")
 
 
-def penalty_value(u: Tensor, penalty: str, a: float = 1.0) -> Tensor:
-    """Return the penalty ``P(u)``, summed over all entries.
+def regulariser_value(u: Tensor, regulariser: str, a: float = 1.0) -> Tensor:
+    """Return ``P(u)``, a scalar of the dtype of ``u``, summed over all entries of a floating-point tensor.
 
-    Parameters
-    ----------
-    u : Tensor
-        Of any shape, floating point.
-    penalty : {"l0", "l1", "transformed_l1"}
-        ``1`` where ``u`` is not 0, ``|u|``, or ``(a + 1) |u| / (a + |u|)`` for each entry.
-    a : float, default 1
-        Shape of transformed l1, positive: near 0 it counts like l0, and for large ``a`` it measures like l1.
-
-    Returns
-    -------
-    Tensor
-        Scalar of the dtype of ``u``. A ``ValueError`` if the penalty is unknown or ``a`` not positive and finite.
+    Each counts ``1`` where it is not 0, ``|u|``, or ``(a + 1) |u| / (a + |u|)``, like l0 near ``a = 0`` and like l1 for
+    large ``a``. A ``ValueError`` names an unknown regulariser, or an ``a`` that is not positive and finite.
     """
-    _check(penalty, 0.0, 1.0, a)
+    _check(regulariser, 0.0, 1.0, a)
     size = u.abs()
-    if penalty == "l0":
+    if regulariser == "l0":
         return (u != 0).sum().to(u.dtype)
-    return size.sum() if penalty == "l1" else ((a + 1) * size / (a + size)).sum()
+    return size.sum() if regulariser == "l1" else ((a + 1) * size / (a + size)).sum()
 
 
-def best_copy(w: Tensor, penalty: str, strength: float, beta: float, a: float = 1.0) -> Tensor:
-    """Return the ``u`` that minimises ``strength P(u) + beta / 2 ||w - u||^2``.
+def proximal_copy(w: Tensor, regulariser: str, penalty: float, beta: float, a: float = 1.0) -> Tensor:
+    """Return the ``u`` that minimises ``penalty P(u) + beta / 2 ||w - u||^2``, first line of Eq. (2).
 
-    It is the proximal map at ``strength / beta``. Implements the u-step of :cite:`xue2019rvsm`. Where two values are
-    equally good the result is 0.
+    It is the proximal map at ``penalty / beta``, Eq. (3) for transformed l1. Of two equally good values it takes 0.
 
     Parameters
     ----------
     w : Tensor
         Weights of any shape, floating point.
-    penalty, a : str, float
-        As in :func:`penalty_value`.
-    strength : float
-        Weight of the penalty, not negative; the paper's lambda.
+    regulariser : {"l0", "l1", "transformed_l1"}
+        What the copy pays for.
+    penalty : float
+        Weight of the regulariser, not negative; the paper's lambda.
     beta : float
         Strength of the tie, positive.
+    a : float, default 1
+        Shape of transformed l1, positive.
 
     Returns
     -------
@@ -77,55 +67,65 @@ def best_copy(w: Tensor, penalty: str, strength: float, beta: float, a: float = 
     Raises
     ------
     ValueError
-        If ``w`` is not floating point, the penalty is unknown, or a number is out of its range.
+        If ``w`` is not floating point, the regulariser is unknown, or a number is out of its range.
+
+    Examples
+    --------
+    >>> w = torch.tensor([1.1, -0.506, 0.35, 0.1])
+    >>> proximal_copy(w, "l0", penalty=0.1, beta=0.5)
+    tensor([1.1000, 0.0000, 0.0000, 0.0000])
+    >>> proximal_copy(w, "transformed_l1", penalty=0.1, beta=0.5)
+    tensor([ 1.0000, -0.2500,  0.0000,  0.0000])
     """
-    _check(penalty, strength, beta, a)
-    kappa = strength / beta
-    if penalty == "l0":
+    _check(regulariser, penalty, beta, a)
+    kappa = penalty / beta
+    if regulariser == "l0":
         return proximal.hard_threshold(w.detach(), kappa)
-    if penalty == "l1":
+    if regulariser == "l1":
         return proximal.soft_threshold(w.detach(), kappa)
     return proximal.transformed_l1(w.detach(), kappa, a)
 
 
-def threshold(penalty: str, strength: float, beta: float, a: float = 1.0) -> float:
-    """Return the largest weight whose copy is 0; arguments and errors are those of :func:`best_copy`."""
-    _check(penalty, strength, beta, a)
-    kappa = strength / beta
-    if penalty == "transformed_l1":
+def threshold(regulariser: str, penalty: float, beta: float, a: float = 1.0) -> float:
+    """Return the size of the largest weight whose copy is 0; arguments and errors as for :func:`proximal_copy`."""
+    _check(regulariser, penalty, beta, a)
+    kappa = penalty / beta
+    if regulariser == "transformed_l1":
         return proximal.transformed_l1_threshold(kappa, a)
-    return kappa if penalty == "l1" else math.sqrt(2 * kappa)
+    return kappa if regulariser == "l1" else math.sqrt(2 * kappa)
 
 
-def needed_strength(penalty: str, limit: float, beta: float, a: float = 1.0) -> float:
-    """Return the strength whose :func:`threshold` is ``limit``, so that settings can be compared.
+def needed_penalty(regulariser: str, limit: float, beta: float, a: float = 1.0) -> float:
+    """Return the penalty whose :func:`threshold` is ``limit``, so that settings can be compared.
 
-    ``limit`` is in units of the weights and not negative; else arguments and errors are those of :func:`best_copy`.
+    ``limit`` is the size of a weight, not negative; other arguments and errors are those of :func:`proximal_copy`.
     """
-    _check(penalty, 0.0, beta, a)
+    _check(regulariser, 0.0, beta, a)
     if not 0 <= limit < math.inf:
         raise ValueError(f"limit must be a finite number >= 0, got {limit}")
-    if penalty == "l0":
+    if regulariser == "l0":
         return beta * limit**2 / 2
-    if penalty == "l1":
+    if regulariser == "l1":
         return beta * limit
     if limit <= a / 2:  # the map is continuous
         return beta * limit * a / (a + 1)
     return beta * (limit + a / 2) ** 2 / (2 * (a + 1))
 
 
-def lagrangian(loss: float, w: Tensor, u: Tensor, penalty: str, strength: float, beta: float, a: float = 1.0) -> float:
-    """Return ``loss + strength P(u) + beta / 2 ||w - u||^2``; arguments and errors are those of :func:`best_copy`."""
-    _check(penalty, strength, beta, a)
-    apart = float((w.detach() - u).square().sum())
-    return float(loss) + strength * float(penalty_value(u, penalty, a)) + beta / 2 * apart
+def objective(
+    loss: float, w: Tensor, u: Tensor, regulariser: str, penalty: float, beta: float, a: float = 1.0
+) -> float:
+    """Return Eq. (1) at a loss, weights and copies; other arguments and errors are those of :func:`proximal_copy`."""
+    _check(regulariser, penalty, beta, a)
+    distance = float((w.detach() - u).square().sum())
+    return float(loss) + penalty * float(regulariser_value(u, regulariser, a)) + beta / 2 * distance
 
 
 def chosen_weights(model: nn.Module, layers: Layers = None) -> dict[str, nn.Parameter]:
     """Return the weights to be made sparse, by the names of their layers; biases are never among them.
 
-    ``layers`` names modules with a weight; by default all linear layers, as in :cite:`xue2019rvsm`. A ``ValueError``
-    names a module that is unknown or has no weight, an empty list, or a model without linear layers.
+    ``layers`` names modules, by default all linear layers, as in :cite:`xue2019rvsm`. A ``ValueError`` names one that
+    is unknown or has no weight, an empty list, or a model without linear layers.
     """
     modules = dict(model.named_modules())
     if layers is None:
@@ -165,8 +165,8 @@ def sparsity(weights: Mapping[str, Tensor]) -> float:
 def smallest_zeroed(model: nn.Module, share: float, layers: Layers = None) -> dict[str, Tensor]:
     """Return weights whose smallest entries are 0: one-shot pruning by magnitude, the baseline.
 
-    ``share`` is that of the zeros among all entries of the layers together, in [0, 1), rounded to whole entries;
-    ``layers`` and errors are those of :func:`chosen_weights`.
+    ``share`` of zeros among all entries of the layers together, in [0, 1), rounded to whole entries, else a
+    ``ValueError``. ``layers`` is that of :func:`chosen_weights`, with its errors.
     """
     if not 0 <= share < 1:
         raise ValueError(f"share must be in [0, 1), got {share}")
@@ -179,46 +179,50 @@ def smallest_zeroed(model: nn.Module, share: float, layers: Layers = None) -> di
 
 
 class RelaxedSplitting:
-    """Callback of ``training.fit`` for relaxed variable splitting.
+    """Callback of ``training.fit`` for relaxed variable splitting, Eq. (2).
 
-    In every step the best copy of the weights is found, and ``beta (w - u)`` is added to the gradient, so that momentum
-    sees it. The copy is a function of the weights: nothing has to be kept in a checkpoint.
+    ``beta (w - u)`` is added to the gradient, so that momentum sees it. The copy is a function of the weights: nothing
+    has to be kept in a checkpoint.
 
     Parameters
     ----------
-    penalty : {"l0", "l1", "transformed_l1"}
-        What the copies pay.
-    strength, a : float
-        Weight of the penalty, and shape of transformed l1, as in :func:`best_copy`.
-    beta : float
-        Strength of the tie, positive. With plain gradient descent on a loss of smoothness ``L`` the objective falls for
-        learning rates below ``2 / (L + beta)``.
+    regulariser, penalty, beta, a
+        As for :func:`proximal_copy`. With plain gradient descent on a loss of smoothness ``M``, Eq. (1) falls for
+        learning rates below ``2 / (M + beta)``.
     start : int, default 0
         Epochs without penalty and tie. (A deviation, if the authors did without: started cold, a threshold above
         the initial weights holds all of them down.)
     layers : sequence of str, optional
-        As in :func:`chosen_weights`.
+        Names of the layers whose weights get copies; by default all linear layers.
 
     Raises
     ------
     ValueError
-        If an argument is out of its range; at the start of training as :func:`chosen_weights`, or if the optimiser
-        does not train one of the weights.
+        If an argument is out of its range; at the start of training: if a layer is unknown or has no weight, or the
+        optimiser does not train it.
+
+    Examples
+    --------
+    >>> model, x = torch.nn.Sequential(torch.nn.Linear(20, 2)), torch.eye(20)
+    >>> splitting = RelaxedSplitting("l0", penalty=0.02, beta=0.5, start=2)  # only the first input tells the labels
+    >>> _ = training.fit(model, [(x, x[:, 0].long())] * 20, epochs=9, callbacks=[splitting], progress=False)
+    >>> splitting.sparse_copy()[0].weight.count_nonzero().item() < 20 < model[0].weight.count_nonzero().item()
+    True
     """
 
     def __init__(
-        self, penalty: str, strength: float, beta: float, *, a: float = 1.0, start: int = 0, layers: Layers = None
+        self, regulariser: str, penalty: float, beta: float, *, a: float = 1.0, start: int = 0, layers: Layers = None
     ) -> None:
-        _check(penalty, strength, beta, a)
-        self.beta, self._settings = beta, (penalty, strength, beta, a)
-        self.start, self.layers, self.model = _whole(start), layers, None
+        _check(regulariser, penalty, beta, a, start)
+        self.beta, self._settings = beta, (regulariser, penalty, beta, a)
+        self.start, self.layers, self.model = start, layers, None
         self.weights: dict[str, nn.Parameter] = {}
 
-    def on_start(self, state: State) -> None:
+    def on_start(self, state: training.State) -> None:
         """Find the weights."""
-        self.model, self.weights = state.model, _held(state, self.layers)
+        self.model, self.weights = state.model, _trained_weights(state, self.layers)
 
-    def before_step(self, state: State) -> None:
+    def before_step(self, state: training.State) -> None:
         """Find the copies, and add the pull towards them to the gradients."""
         if state.epoch >= self.start:
             with torch.no_grad():
@@ -227,10 +231,10 @@ class RelaxedSplitting:
                     w.grad.add_(w - u, alpha=self.beta)
 
     def copies(self) -> dict[str, Tensor]:
-        """Return the best copy of each weight as it is now."""
+        """Return the best copy of each weight as it is now; a ``ValueError`` before training."""
         if not self.weights:
             raise ValueError("weights: training has not started, there is nothing to copy")
-        return {name: best_copy(w, *self._settings) for name, w in self.weights.items()}
+        return {name: proximal_copy(w, *self._settings) for name, w in self.weights.items()}
 
     def sparse_copy(self) -> nn.Module:
         """Return a copy of the model with the copies in place of the weights; the model is not changed."""
@@ -241,59 +245,55 @@ class RelaxedSplitting:
         return sparsity(self.copies())
 
     def gap(self) -> float:
-        """Return how far the copies are from the weights, ``||w - u|| / ||w||``."""
-        copies = self.copies()
-        apart = sum(float((w.detach() - copies[name]).square().sum()) for name, w in self.weights.items())
-        return math.sqrt(apart / sum(float(w.detach().square().sum()) for w in self.weights.values()))
+        """Return the distance of the copies from the weights, ``||w - u|| / ||w||``."""
+        pairs = [(self.weights[name].detach(), u) for name, u in self.copies().items()]
+        distance = sum(float((w - u).square().sum()) for w, u in pairs)
+        return math.sqrt(distance / sum(float(w.square().sum()) for w, _ in pairs))
 
-    def lagrangian(self, loss: float) -> float:
-        """Return the objective at a loss: the loss, the penalty of the copies and the tie."""
-        copies = self.copies()
-        return float(loss) + sum(lagrangian(0, w, copies[name], *self._settings) for name, w in self.weights.items())
+    def objective(self, loss: float) -> float:
+        """Return Eq. (1) at a loss: the loss, the penalty of the copies and the tie."""
+        own = self.copies().items()
+        return float(loss) + sum(objective(0, self.weights[name], u, *self._settings) for name, u in own)
 
 
 class Subgradient:
-    """Callback of ``training.fit`` that adds the sub-gradient of ``strength ||w||_1``: the baseline without splitting.
+    """Callback of ``training.fit`` that adds the sub-gradient of ``penalty ||w||_1``: the baseline without splitting.
 
-    Arguments and errors are those of :class:`RelaxedSplitting`. Weights jump about zero, and none is exactly 0.
+    Weights jump about zero, and none is exactly 0. ``penalty`` is a number >= 0; ``start`` and ``layers`` as for
+    :class:`RelaxedSplitting`, and a ``ValueError`` in the same cases.
     """
 
-    def __init__(self, strength: float, *, start: int = 0, layers: Layers = None) -> None:
-        _check("l1", strength, 1.0, 1.0)
-        self.strength, self.start, self.layers = strength, _whole(start), layers
+    def __init__(self, penalty: float, *, start: int = 0, layers: Layers = None) -> None:
+        _check("l1", penalty, 1.0, 1.0, start)
+        self.penalty, self.start, self.layers = penalty, start, layers
         self.weights: dict[str, nn.Parameter] = {}
 
-    def on_start(self, state: State) -> None:
+    def on_start(self, state: training.State) -> None:
         """Find the weights."""
-        self.weights = _held(state, self.layers)
+        self.weights = _trained_weights(state, self.layers)
 
-    def before_step(self, state: State) -> None:
+    def before_step(self, state: training.State) -> None:
         """Add the sub-gradient."""
         if state.epoch >= self.start:
             for w in self.weights.values():
-                w.grad.add_(w.detach().sign(), alpha=self.strength)
+                w.grad.add_(w.detach().sign(), alpha=self.penalty)
 
 
-def _held(state: State, layers: Layers) -> dict[str, nn.Parameter]:
+def _trained_weights(state: training.State, layers: Layers) -> dict[str, nn.Parameter]:
     weights = chosen_weights(state.model, layers)
-    held = {id(p) for group in state.optimizer.param_groups for p in group["params"] if p.requires_grad}
     for name, weight in weights.items():
-        if id(weight) not in held:
+        if not weight.requires_grad or training.group_of(state.optimizer, weight) is None:
             raise ValueError(f"optimizer: the weight of {name!r} is in none of its groups")
     return weights
 
 
-def _whole(start: int) -> int:
+def _check(regulariser: str, penalty: float, beta: float, a: float, start: int = 0) -> None:
     if isinstance(start, bool) or not isinstance(start, int) or start < 0:
         raise ValueError(f"start must be a whole number >= 0, got {start!r}")
-    return start
-
-
-def _check(penalty: str, strength: float, beta: float, a: float) -> None:
-    if penalty not in PENALTIES:
-        raise ValueError(f"penalty must be one of {', '.join(PENALTIES)}, got {penalty!r}")
-    if not 0 <= strength < math.inf:
-        raise ValueError(f"strength must be a finite number >= 0, got {strength}")
+    if regulariser not in REGULARISERS:
+        raise ValueError(f"regulariser must be one of {', '.join(REGULARISERS)}, got {regulariser!r}")
+    if not 0 <= penalty < math.inf:
+        raise ValueError(f"penalty must be a finite number >= 0, got {penalty}")
     for name, value in (("beta", beta), ("a", a)):
         if not 0 < value < math.inf:
             raise ValueError(f"{name} must be positive and finite, got {value}")

@@ -1,6 +1,7 @@
 """Records: what a chapter's experiment gave, seed by seed, with all that is needed to judge it.
 
-One file a chapter and profile, ``records/<slug>/<profile>.json``, shipped with the package.
+One file a chapter and profile, ``records/<slug>/<profile>.json``, shipped with the package, and one for each
+network that was trained by itself, ``records/<slug>/trained-<arm>.json``.
 """
 
 from compactvision.records.provenance import (
@@ -12,30 +13,38 @@ from compactvision.records.provenance import (
     versions,
 )
 from compactvision.records.record import (
+    KINDS,
     PROFILES,
     SCHEMA,
     DataSource,
     Record,
     SeedRun,
+    Training,
     Value,
     load,
+    load_arms,
+    path_of,
     read,
     save,
     write,
 )
 
 __all__ = [
+    "KINDS",
     "PROFILES",
     "SCHEMA",
     "DataSource",
     "Device",
     "Record",
     "SeedRun",
+    "Training",
     "Value",
     "commit",
     "describe_device",
     "load",
+    "load_arms",
     "method_digest",
+    "path_of",
     "read",
     "save",
     "text_digest",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import io
+import os
 import platform
 import subprocess
 import tokenize
@@ -86,13 +87,33 @@ def _git(*arguments: str) -> str | None:
 def commit() -> tuple[str | None, bool]:
     """Return the commit of the package's working copy and whether its Python files differ from it.
 
-    ``(None, False)`` where the package does not lie in a git working copy of its own.
+    Where the package does not lie in a git working copy of its own, what ``COMPACTVISION_COMMIT`` says as
+    :func:`sealed_commit` wrote it, checked against the files; ``(None, False)`` without it.
     """
     if _git("ls-files", "--error-unmatch", "__init__.py") is None:
-        return None, False
+        name, _, seal = os.environ.get("COMPACTVISION_COMMIT", "").strip().partition(":")
+        return (name, seal != _seal()) if name else (None, False)
     name = _git("rev-parse", "HEAD")
     changes = _git("status", "--porcelain", "--", ":(glob)**/*.py")
     return name, bool(changes)
+
+
+def sealed_commit() -> str:
+    """Return the commit with a digest of the package's Python files, for a machine that gets the files without git.
+
+    Raises
+    ------
+    ValueError
+        If there is no git working copy, or files differ from their commit.
+    """
+    name, dirty = commit()
+    if name is None or dirty:
+        raise ValueError("commit: the package's files differ from a commit, or there is no git working copy")
+    return f"{name}:{_seal()}"
+
+
+def _seal() -> str:
+    return text_digest((".",))[:16]
 
 
 def method_files(files: tuple[str, ...]) -> list[Path]:

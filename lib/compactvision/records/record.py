@@ -17,6 +17,7 @@ from compactvision.records.provenance import Device
 
 SCHEMA = 1
 PROFILES = ("quick", "full")
+KINDS = ("trained", "scaled", "dry")
 Value = int | float | list[int | float]
 
 
@@ -27,6 +28,28 @@ class DataSource:
     name: str
     provenance: str
     digest: str
+
+
+@dataclass(frozen=True)
+class Training:
+    """What tells the record of one trained network, an *arm*, from that of a notebook.
+
+    The record's profile is then the kind of the training: "trained" with the paper's network, data and schedule,
+    "scaled" where any of them is smaller, "dry" where only the way was tried.
+
+    Attributes
+    ----------
+    arm : str
+        Its name among the arms of the chapter.
+    files : list of str
+        What the record's ``method`` is the digest of, relative to the package.
+    recipe : dict of str to number or str
+        How it was trained.
+    """
+
+    arm: str
+    files: list[str]
+    recipe: dict[str, int | float | str]
 
 
 @dataclass(frozen=True)
@@ -60,6 +83,7 @@ class Record:
     Attributes
     ----------
     slug, profile : str
+        A profile of ``PROFILES``, or one of ``KINDS`` for the record of an arm.
     created : str
         Date and time in UTC, ISO 8601.
     commit : str or None
@@ -73,6 +97,8 @@ class Record:
         By name: how far a live seed may lie outside the range of the recorded seeds, absolute.
     runs : list of SeedRun
         One a seed, ordered by seed; all with the same names.
+    training : Training or None
+        Of an arm.
     """
 
     slug: str
@@ -87,6 +113,7 @@ class Record:
     data: list[DataSource]
     runs: list[SeedRun]
     bands: dict[str, float] = field(default_factory=dict)
+    training: Training | None = None
 
     def __post_init__(self) -> None:
         problem = _first_problem(self)
@@ -143,8 +170,9 @@ def _is_value(value: object) -> bool:
 
 
 def _first_problem(record: Record) -> str | None:
-    if record.profile not in PROFILES:
-        return f"profile is {record.profile!r}, known are {', '.join(PROFILES)}"
+    known = PROFILES if record.training is None else KINDS
+    if record.profile not in known:
+        return f"profile is {record.profile!r}, known are {', '.join(known)}"
     if not record.runs:
         return "it holds no seed"
     if record.seeds != sorted(set(record.seeds)):
@@ -171,6 +199,8 @@ def _length(value: Value) -> int | None:
 def to_json(record: Record) -> str:
     """Return the record as JSON text: the same text for the same record, one value a line."""
     content = {"schema": SCHEMA, **asdict(record)}
+    if record.training is None:
+        del content["training"]
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -201,6 +231,9 @@ def from_json(text: str, where: str) -> Record:
     content["runs"] = [_build(SeedRun, run, f"{where}: run {i}") for i, run in enumerate(content["runs"])]
     content["data"] = [_build(DataSource, item, f"{where}: data {i}") for i, item in enumerate(content["data"])]
     content["device"] = _build(Device, content.get("device"), f"{where}: device")
+    training = content.setdefault("training", None)
+    if training is not None:
+        content["training"] = _build(Training, training, f"{where}: training")
     return _build(Record, content, where)
 
 
@@ -230,9 +263,9 @@ def write(record: Record, path: Path) -> None:
     write_text(path, to_json(record))
 
 
-def path_of(slug: str, profile: str) -> Path:
-    """Return the path of a chapter's record of a profile."""
-    return records_folder() / slug / f"{profile}.json"
+def path_of(slug: str, profile: str, arm: str | None = None) -> Path:
+    """Return the path of a chapter's record of a profile, or of one of its arms."""
+    return records_folder() / slug / (f"{profile}.json" if arm is None else f"{profile}-{arm}.json")
 
 
 def load(slug: str, profile: str) -> Record | None:
@@ -254,8 +287,29 @@ def load(slug: str, profile: str) -> Record | None:
     return record
 
 
+def load_arms(slug: str, kind: str = "trained") -> list[Record]:
+    """Return the shipped records of a chapter's arms, by the arms' names.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown, or a file is malformed or belongs elsewhere.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind: {kind!r} is not one of {', '.join(KINDS)}")
+    found = []
+    for path in sorted((records_folder() / slug).glob(f"{kind}-*.json")):
+        where = f"records/{slug}/{path.name}"
+        record = from_json(path.read_text(encoding="utf-8"), where)
+        arm = record.training.arm if record.training else None
+        if (record.slug, f"{record.profile}-{arm}") != (slug, path.stem):
+            raise ValueError(f"{where}: it is the record of {record.slug}/{record.profile}, arm {arm}")
+        found.append(record)
+    return found
+
+
 def save(record: Record) -> Path:
     """Write a record to its place and return the path."""
-    path = path_of(record.slug, record.profile)
+    path = path_of(record.slug, record.profile, record.training.arm if record.training else None)
     write(record, path)
     return path

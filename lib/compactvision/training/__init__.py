@@ -7,7 +7,7 @@ from .history import History
 from .losses import NonFiniteLoss
 from .precision import fast_precision
 from .schedules import Schedule
-from .state import Callback, State, group_of
+from .state import Callback, State, Stopped, group_of
 from .tuning import renewed, tune
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "NonFiniteLoss",
     "Schedule",
     "State",
+    "Stopped",
     "evaluate",
     "fast_precision",
     "fit",

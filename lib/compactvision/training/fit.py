@@ -20,7 +20,7 @@ from .precision import Precision, as_float, samples, to_device
 from .progress import Bar
 from .randomness import Stream, seeded
 from .schedules import Rates
-from .state import Callbacks, State
+from .state import Callbacks, State, Stopped
 
 
 def fit(
@@ -98,6 +98,8 @@ def fit(
         An argument is wrong, `batches` is empty, or `checkpoint` belongs to a different run.
     NonFiniteLoss
         The loss is NaN or infinite; names epoch, step and the last good checkpoint.
+    Stopped
+        A callback has set ``state.stop``; the checkpoint, if there is a path, is of the last step taken.
     OSError
         A checkpoint could not be written; the previous one is unchanged.
     """
@@ -174,8 +176,10 @@ def fit(
                 state.step += 1
                 state.batch += 1
                 hooks.call("on_step", state)
-                if every_steps and state.step % every_steps == 0:
+                if state.stop or (every_steps and state.step % every_steps == 0):
                     state.checkpoint = store.save()
+                if state.stop:
+                    raise Stopped(f"stopped after step {state.step}, checkpoint: {state.checkpoint}")
                 bar.step()
             if state.batch == 0:
                 raise ValueError(f"batches gave nothing in epoch {state.epoch}")

@@ -12,6 +12,10 @@ from .history import History
 HOOKS = ("on_start", "before_step", "on_step", "on_epoch")
 
 
+class Stopped(RuntimeError):  # noqa: N818 (a stop that was asked for is no error)
+    """A callback ended the run before its last step; called again, it continues from its checkpoint if it has one."""
+
+
 @dataclass
 class State:
     """The run as callbacks see it; everything may be read, the model's parameters and gradients may be changed.
@@ -19,6 +23,7 @@ class State:
     ``epoch`` counts from 0 and is, in ``on_epoch``, the epoch that has just ended. ``step`` and ``batch`` count the
     optimiser steps done in the run and in this epoch: in ``before_step`` they are the index of the step under way,
     in ``on_step`` it is counted already. ``loss`` is a detached scalar on the device, the mean over the batch.
+    A callback that sets ``stop`` in ``on_step`` ends the run there: the checkpoint is written and `Stopped` raised.
     """
 
     model: nn.Module
@@ -33,6 +38,7 @@ class State:
     targets: Any = None
     outputs: Any = None
     loss: Tensor | None = None
+    stop: bool = False
     checkpoint: str | None = None  # path of the last good checkpoint
     history: History = field(default_factory=History)
 
