@@ -91,7 +91,7 @@ def _notebook(entry: Entry, seed: int, device: torch.device) -> Record:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do one job; SIGTERM lets it stop behind a checkpoint."""
+    """Do one job; SIGTERM or SIGINT lets it stop behind a checkpoint."""
     parser = argparse.ArgumentParser(prog="python -m compactvision.queue.worker", description=main.__doc__)
     parser.add_argument("name")
     parser.add_argument("seed", type=int)
@@ -104,7 +104,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--dry", action="store_true")
     asked = parser.parse_args(arguments)
     told: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: told.append(number))
     scale = Scale(asked.epochs, asked.images, asked.batch_size, asked.dry)
     places = state.Places(asked.work, asked.out, scale.kind)
     return work(find(asked.name), asked.seed, scale, places, resolve_device(asked.device), lambda: bool(told))
