@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from compactvision import records, training
+from compactvision import notebooks, records, training
 from compactvision.experiment import resolve_device
-from compactvision.experiment.worker import peak_memory_mb, run_seed
+from compactvision.experiment.worker import notebook_digest, peak_memory_mb, run_seed
 from compactvision.queue import arms, rehearsal, state
 from compactvision.queue.entries import FULL, Entry, find
 from compactvision.queue.job import Job
@@ -35,7 +35,7 @@ def work(
 ) -> int:
     """Do one job in this process, or the next piece of it; returns the exit status."""
     folder = places.folder(entry, seed)
-    state.prepare(folder, identity(scale, device))
+    state.prepare(folder, identity(entry, scale, device))
     try:
         if entry.kind == FULL:
             record = rehearsal.record(entry, seed) if scale.dry else _notebook(entry, seed, device)
@@ -54,10 +54,12 @@ def work(
     return FINISHED
 
 
-def identity(scale: Scale, device: torch.device) -> dict[str, object]:
+def identity(entry: Entry, scale: Scale, device: torch.device) -> dict[str, object]:
     """Return what two pieces of one job must have in common."""
     where = records.describe_device(device.type)
-    return {**asdict(scale), "code": state.code(), "versions": records.versions(), "device": [where.kind, where.name]}
+    notebook = notebook_digest(notebooks.find(entry.slug)) if entry.kind == FULL else None
+    code = {"code": state.code(), "notebook": notebook, "versions": records.versions()}
+    return {**asdict(scale), **code, "device": [where.kind, where.name]}
 
 
 def _trained(
