@@ -14,11 +14,11 @@ def temperature(epoch, epochs, start, end, slope):
     return height / (1 + math.exp(-slope * epoch)) + start - height / 2
 
 
-def mixing(apart, warmth):
+def mixing(distances, temperature):
     """Each row a softmax over negative distances."""
     rows = []
-    for row in apart:
-        weights = [math.exp(-warmth * distance) for distance in row]
+    for row in distances:
+        weights = [math.exp(-temperature * distance) for distance in row]
         rows.append([weight / sum(weights) for weight in weights])
     return rows
 
@@ -67,3 +67,9 @@ def fuse(filters, rows, chosen):
     return [
         [sum(rows[j][g] * filters[g][i] for g in range(len(filters))) for i in range(len(filters[0]))] for j in chosen
     ]
+
+
+def in_place(chosen, before):
+    """Chosen indices, those chosen before at their old places, the others ascending in what is left."""
+    new = sorted(index for index in chosen if index not in before)
+    return [index if index in chosen else new.pop(0) for index in before]
