@@ -9,7 +9,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-FIXED = {"jupyter-book", "torch", "torchvision", "matplotlib", "seaborn", "nbval", "tensorly", "captum"}
+FIXED = {"jupyter-book", "torch", "torchvision", "matplotlib", "seaborn", "nbval", "tensorly", "captum", "scikit-image"}
 
 
 def _normal(name):
@@ -45,7 +45,8 @@ def conda(repo):
 
 def _project_requirements(project):
     groups = [project["dependencies"], *project["optional-dependencies"].values()]
-    return [Requirement(line) for group in groups for line in group]
+    requirements = [Requirement(line) for group in groups for line in group]
+    return [requirement for requirement in requirements if requirement.name != project["name"]]  # extras of extras
 
 
 def test_every_requirement_of_the_package_is_locked_within_its_range(project, lock):

@@ -4,11 +4,12 @@ import json
 
 import pytest
 from compactvision import plots
-from compactvision.explanation import evidence, xgrad_cam
+from compactvision.explanation import evidence
+from compactvision.explanation.xgrad_cam import activation_maps
 
 
 def test_code_without_docstrings():
-    shown = plots.source(xgrad_cam.weighted_map, xgrad_cam.grad_cam_weights)
+    shown = plots.source(activation_maps.weighted_map, activation_maps.grad_cam_weights)
     assert shown.text.splitlines() == [
         "def weighted_map(activation: Tensor, weights: Tensor) -> Tensor:",
         '    return torch.einsum("bkhw,bk->bhw", wide(activation), wide(weights)).to(activation.dtype)',
@@ -17,17 +18,19 @@ def test_code_without_docstrings():
         "def grad_cam_weights(gradient: Tensor) -> Tensor:",
         "    return wide(gradient).mean((2, 3)).to(gradient.dtype)",
         "",
-        "# compactvision/explanation/xgrad_cam.py",
+        "# compactvision/explanation/xgrad_cam/activation_maps.py",
     ]
     assert shown.markdown.startswith("```python\ndef weighted_map")
 
 
 def test_classes_keep_their_bodies_and_markup_is_escaped():
-    shown = plots.source(xgrad_cam.XGradCAM, evidence.enlarged)
+    shown = plots.source(activation_maps.XGradCAM, evidence.enlarged)
     assert '"""' not in shown.text
     assert "def raw(self" in shown.text
     assert "    def __call__" in shown.text
-    assert "# compactvision/explanation/xgrad_cam.py, compactvision/explanation/evidence.py" in shown.text
+    assert (
+        "# compactvision/explanation/xgrad_cam/activation_maps.py, compactvision/explanation/evidence.py" in shown.text
+    )
     assert "-&gt;" in shown.markup
     assert 'class="highlight"' in shown.markup
 

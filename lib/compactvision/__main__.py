@@ -1,4 +1,4 @@
-"""The command line: ``python -m compactvision list | run | scorecard | data | versions | execute | fresh | queue``."""
+"""The command line: ``list | run | scorecard | data | versions | execute | fresh | new | queue | repository``."""
 
 from __future__ import annotations
 
@@ -48,6 +48,12 @@ def _parser() -> argparse.ArgumentParser:
     execute.add_argument("slugs", metavar="SLUG", nargs="*")
     fresh = commands.add_parser("fresh", help="tell which stored notebooks are not fresh or not in form")
     fresh.add_argument("slugs", metavar="SLUG", nargs="*")
+    new = commands.add_parser("new", help="write the skeleton of a chapter into a clone of the book")
+    new.add_argument("slug", metavar="SLUG", help="the chapter's name in every wing, my_paper for example")
+    new.add_argument("--title", required=True, help="heading of the chapter")
+    new.add_argument("--family", required=True, help="folder of the method: pruning, explanation, factorization ...")
+    new.add_argument("--paper", default="", help="authors and year, 'Yeom, Shim and Hwang 2021'")
+    new.add_argument("--cite", default="", metavar="KEY", help="the paper's key in book/references.bib")
     queue = commands.add_parser("queue", help="the trainings that wait for a GPU")
     add_arguments(queue)
     address = commands.add_parser("repository", help="set the repository's address everywhere")
@@ -56,10 +62,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list(asked: argparse.Namespace) -> int:
-    for slug in claims.slugs():
-        chapter = claims.load(slug)
-        made = [profile for profile in PROFILES if records.load(slug, profile)]
-        print(f"{slug:32} {chapter.part:10} {chapter.title:44} records: {', '.join(made) or 'none'}")
+    chapters = [claims.load(slug) for slug in claims.slugs()]
+    name = max((len(one.slug) for one in chapters), default=0)
+    title = max((len(one.title) for one in chapters), default=0)
+    for one in chapters:
+        made = [profile for profile in PROFILES if records.load(one.slug, profile)]
+        print(f"{one.slug:{name}}  {one.part:9}  {one.title:{title}}  records: {', '.join(made) or 'none'}")
     return 0
 
 
@@ -175,6 +183,21 @@ def _fresh(asked: argparse.Namespace) -> int:
     return status
 
 
+def _new(asked: argparse.Namespace) -> int:
+    from compactvision import skeleton
+    from compactvision.records.places import CHECKOUT
+
+    written = skeleton.new(
+        CHECKOUT, asked.slug, title=asked.title, family=asked.family, paper=asked.paper, key=asked.cite
+    )
+    for path in written.created:
+        print(f"written  {path}")
+    for path in written.changed:
+        print(f"entry in {path}")
+    print("\nIt runs as it is. What is to write: pytest tests/test_skeleton.py -k left_to_write (see CONTRIBUTING.md).")
+    return 0
+
+
 def _repository(asked: argparse.Namespace) -> int:
     from compactvision import notebooks
     from compactvision.records.places import CHECKOUT
@@ -198,6 +221,7 @@ COMMANDS = {
     "versions": _versions,
     "execute": _execute,
     "fresh": _fresh,
+    "new": _new,
     "queue": _queue,
     "repository": _repository,
 }

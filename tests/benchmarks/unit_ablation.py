@@ -11,7 +11,7 @@ from functools import partial
 
 import torch
 from compactvision import hooks, models
-from compactvision.explanation import unit_ablation as ua
+from compactvision.explanation.unit_ablation import ablations, cache_layer
 from compactvision.measure.state import evaluating
 
 IMAGES = 512
@@ -33,7 +33,7 @@ def full_passes(model, layer, batches, units):
     rows = []
     with evaluating(model):
         for unit in (None, *range(units)):
-            edit = (lambda a: a) if unit is None else partial(ua.zero_units, units=unit)
+            edit = (lambda a: a) if unit is None else partial(ablations.zero_units, units=unit)
             with hooks.replace_output(model, layer, edit):
                 rows.append(torch.cat([model(inputs).argmax(1) for inputs, _ in batches]))
     return torch.stack(rows[1:])
@@ -41,8 +41,8 @@ def full_passes(model, layer, batches, units):
 
 def cached(model, layer, batches, units):
     """Run the network once, then only what stands behind the layer."""
-    cache = ua.cache_layer(model, layer, batches)
-    return ua.predictions(cache, (partial(ua.zero_units, units=unit) for unit in range(units)))
+    cache = cache_layer(model, layer, batches)
+    return ablations.predictions(cache, (partial(ablations.zero_units, units=unit) for unit in range(units)))
 
 
 def main(repeats: int = 5) -> None:

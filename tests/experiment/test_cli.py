@@ -49,6 +49,16 @@ def test_three_seeds_decide_a_comparison_and_are_saved(capsys, book):
     assert capsys.readouterr().out.split() == ["tiny", "start", "A", "tiny", "chapter", "records:", "quick"]
 
 
+def test_the_columns_of_the_list_fit_the_longest_title(capsys, book):
+    text = (book / "claims" / "tiny.toml").read_text()
+    title = "A chapter whose title has many more than forty-four characters"
+    (book / "claims" / "a_slug_that_is_longer.toml").write_text(text.replace('"A tiny chapter"', f'"{title}"'))
+    assert cli.main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert {line.index("records:") for line in lines} == {len("a_slug_that_is_longer") + 2 + 9 + 2 + len(title) + 2}
+
+
 def test_an_exact_claim_that_fails_gives_status_1(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("TINY_COUNT", "13")
     path = tmp_path / "elsewhere.json"

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from compactvision import models
-from compactvision.explanation import unit_ablation as ua
-from compactvision.explanation import unit_attributes as at
+from compactvision.explanation.heads import LayerCache
+from compactvision.explanation.unit_ablation import attributes as at
+from compactvision.explanation.unit_ablation import cache_layer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import mutual_info_score
@@ -186,13 +187,13 @@ def test_iou_of_a_silent_unit_and_wrong_arguments():
 def network_and_cache(head="fc"):
     network = models.small_cnn(5, (6, 8), norm=False, head=head, size=16)
     images, targets = torch.randn(20, 3, 16, 16), torch.randint(5, (20,))
-    return network, ua.cache_layer(network, "features.4", [(images, targets)])
+    return network, cache_layer(network, "features.4", [(images, targets)])
 
 
 def test_taylor_rise_is_the_slope_of_the_loss_as_a_unit_shrinks():
     network, cache = network_and_cache()
     network.double()
-    cache = ua.LayerCache(cache.head, cache.activation.double(), cache.logits, cache.targets)
+    cache = LayerCache(cache.head, cache.activation.double(), cache.logits, cache.targets)
     cache.head._input = cache.head._input.double()
     cache.head._before = [(module, output.double()) for module, output in cache.head._before]
     rise = at.taylor_rise(cache, batch_size=6)

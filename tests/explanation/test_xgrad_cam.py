@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from compactvision import models
-from compactvision.explanation import cam_baselines, evidence, xgrad_cam
+from compactvision.explanation import evidence
+from compactvision.explanation.xgrad_cam import activation_maps, axioms, baselines
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -55,48 +56,48 @@ def spatial_net(norm=True, seed=0, bias=True):
 
 def seen(model, layer, inputs, classes=None):
     found = evidence.gather(model, layer, inputs, classes)
-    return found, xgrad_cam.xgrad_cam_weights(found.activation, found.gradient)
+    return found, activation_maps.xgrad_cam_weights(found.activation, found.gradient)
 
 
 class TestToys:
     def test_first_toy(self):
         model, inputs = toy_1()
         found, weights = seen(model, "relu", inputs)
-        drops = xgrad_cam.channel_drops(model, "relu", inputs)
-        grad = xgrad_cam.grad_cam_weights(found.gradient)
+        drops = axioms.channel_drops(model, "relu", inputs)
+        grad = activation_maps.grad_cam_weights(found.gradient)
         assert found.score.tolist() == [1.5]
         assert drops.tolist() == [[5, -4]]
         assert weights.tolist() == [[0.5, -1]]
         assert grad.tolist() == [[0.5, 0.5]]
-        assert xgrad_cam.weighted_map(found.activation, weights).tolist() == [[[-3.5, 1], [1.5, 2]]]
-        assert xgrad_cam.weighted_map(found.activation, grad).tolist() == [[[2.5, 1], [1.5, 2]]]
-        assert cam_baselines.hires_cam_map(found.activation, found.gradient).tolist() == [[[-3, 0], [0, 4]]]
-        mass, grad_mass = (xgrad_cam.masses(found.activation, w) for w in (weights, grad))
+        assert activation_maps.weighted_map(found.activation, weights).tolist() == [[[-3.5, 1], [1.5, 2]]]
+        assert activation_maps.weighted_map(found.activation, grad).tolist() == [[[2.5, 1], [1.5, 2]]]
+        assert baselines.hires_cam_map(found.activation, found.gradient).tolist() == [[[-3, 0], [0, 4]]]
+        mass, grad_mass = (axioms.masses(found.activation, w) for w in (weights, grad))
         assert mass.sum().item() == 1
         assert grad_mass.sum().item() == 7
-        assert xgrad_cam.sensitivity_residual(drops, mass).item() == 0
-        assert xgrad_cam.sensitivity_residual(drops, grad_mass).item() == pytest.approx(6 / 9)
-        assert xgrad_cam.conservation_residual(found.score, mass).item() == pytest.approx(1 / 3)
-        assert xgrad_cam.conservation_residual(found.score, grad_mass).item() == pytest.approx(11 / 3)
-        plus = cam_baselines.grad_cam_plus_plus_weights(found.activation, found.gradient)
+        assert axioms.sensitivity_residual(drops, mass).item() == 0
+        assert axioms.sensitivity_residual(drops, grad_mass).item() == pytest.approx(6 / 9)
+        assert axioms.conservation_residual(found.score, mass).item() == pytest.approx(1 / 3)
+        assert axioms.conservation_residual(found.score, grad_mass).item() == pytest.approx(11 / 3)
+        plus = baselines.grad_cam_plus_plus_weights(found.activation, found.gradient)
         assert plus[0].tolist() == pytest.approx([1 / 6, 1 / 2], abs=1e-6)
-        original = cam_baselines.ablation_cam_weights(drops, found.score)
+        original = baselines.ablation_cam_weights(drops, found.score)
         assert original[0].tolist() == pytest.approx([10 / 3, -8 / 3])
-        assert cam_baselines.ablation_cam_sum_weights(drops, found.activation).tolist() == [[0.5, -1]]
-        assert xgrad_cam.bias_term(model, "relu", inputs).tolist() == [0.5]
+        assert baselines.ablation_cam_sum_weights(drops, found.activation).tolist() == [[0.5, -1]]
+        assert axioms.bias_term(model, "relu", inputs).tolist() == [0.5]
 
     def test_second_toy_has_a_bent_score(self):
         model = nn.Sequential(OrderedDict(f=nn.ReLU(), flat=nn.Flatten(), fc=nn.Linear(2, 1), top=nn.ReLU()))
         model.fc.weight.data, model.fc.bias.data = torch.ones(1, 2), torch.tensor([-2.5])
         inputs = torch.tensor([2.0, 3]).view(1, 2, 1, 1)
         found, weights = seen(model, "f", inputs)
-        drops, mass = xgrad_cam.channel_drops(model, "f", inputs), xgrad_cam.masses(found.activation, weights)
+        drops, mass = axioms.channel_drops(model, "f", inputs), axioms.masses(found.activation, weights)
         assert found.score.tolist() == [2.5]
         assert drops.tolist() == [[2, 2.5]]
         assert mass.tolist() == [[2, 3]]
-        assert xgrad_cam.sensitivity_residual(drops, mass).item() == pytest.approx(0.5 / 4.5)
-        assert xgrad_cam.bias_term(model, "f", inputs).tolist() == [-2.5]
-        assert xgrad_cam.conservation_residual(found.score, mass).item() == 1
+        assert axioms.sensitivity_residual(drops, mass).item() == pytest.approx(0.5 / 4.5)
+        assert axioms.bias_term(model, "f", inputs).tolist() == [-2.5]
+        assert axioms.conservation_residual(found.score, mass).item() == 1
 
 
 @pytest.mark.parametrize("norm", [False, True])
@@ -105,10 +106,10 @@ def test_equals_the_slow_oracle(norm, layer):
     model, inputs = spatial_net(norm, seed=3)
     classes = torch.tensor([2, 0])
     found, weights = seen(model, layer, inputs, classes)
-    drops = xgrad_cam.channel_drops(model, layer, inputs, classes, batch_size=5)
-    epsilon = xgrad_cam.bias_term(model, layer, inputs, classes)
-    raw = xgrad_cam.weighted_map(found.activation, weights)
-    plus = cam_baselines.grad_cam_plus_plus_weights(found.activation, found.gradient)
+    drops = axioms.channel_drops(model, layer, inputs, classes, batch_size=5)
+    epsilon = axioms.bias_term(model, layer, inputs, classes)
+    raw = activation_maps.weighted_map(found.activation, weights)
+    plus = baselines.grad_cam_plus_plus_weights(found.activation, found.gradient)
     for b, number in enumerate(classes.tolist()):
         activation = oracle.activation_of(model, layer, inputs[b])
         gradient = oracle.gradient_by_differences(model, layer, inputs[b], number)
@@ -120,7 +121,7 @@ def test_equals_the_slow_oracle(norm, layer):
         np.testing.assert_allclose(weights[b], slow, rtol=1e-10, atol=1e-13)
         np.testing.assert_allclose(raw[b], oracle.raw_map(activation, slow), rtol=1e-10, atol=1e-13)
         grad = oracle.grad_cam_weights(activation, found.gradient[b].numpy())
-        np.testing.assert_allclose(xgrad_cam.grad_cam_weights(found.gradient)[b], grad, rtol=1e-10, atol=1e-13)
+        np.testing.assert_allclose(activation_maps.grad_cam_weights(found.gradient)[b], grad, rtol=1e-10, atol=1e-13)
         slow_plus = oracle.grad_cam_plus_plus_weights(activation, found.gradient[b].numpy())
         np.testing.assert_allclose(plus[b], slow_plus, rtol=1e-10, atol=1e-13)
         assert epsilon[b].item() == pytest.approx(oracle.bias_term(model, layer, inputs[b], number), rel=1e-10)
@@ -136,7 +137,7 @@ def test_identity_in_two_independent_ways(norm, layer, dtype, tolerance):
     for number in range(4):
         found = evidence.gather(model, layer, inputs, number)
         from_activations = found.score - (found.gradient * found.activation).sum((1, 2, 3))
-        from_biases = xgrad_cam.bias_term(model, layer, inputs, number)
+        from_biases = axioms.bias_term(model, layer, inputs, number)
         torch.testing.assert_close(from_biases, from_activations, rtol=tolerance, atol=tolerance)
         largest = max(largest, from_biases.abs().max().item())
     assert largest > 0.2  # there is something to explain
@@ -154,7 +155,7 @@ def test_identity_on_real_networks():
                 module.bias.data.normal_(0, 0.3)
         found = evidence.gather(model, layer, images)
         rest = found.score - (found.gradient * found.activation).sum((1, 2, 3))
-        torch.testing.assert_close(xgrad_cam.bias_term(model, layer, images), rest, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(axioms.bias_term(model, layer, images), rest, rtol=1e-10, atol=1e-10)
 
 
 def test_identity_without_affine_batchnorm_and_with_a_linear_on_tokens():
@@ -174,7 +175,7 @@ def test_identity_without_affine_batchnorm_and_with_a_linear_on_tokens():
     model.norm.running_var.uniform_(0.5, 2)
     found = evidence.gather(model, "relu", inputs, 1)
     rest = found.score - (found.gradient * found.activation).sum((1, 2, 3))
-    torch.testing.assert_close(xgrad_cam.bias_term(model, "relu", inputs, 1), rest)
+    torch.testing.assert_close(axioms.bias_term(model, "relu", inputs, 1), rest)
 
 
 def test_identity_fails_behind_gelu_and_says_so():
@@ -182,12 +183,12 @@ def test_identity_fails_behind_gelu_and_says_so():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.GELU(), nn.Flatten(), nn.Linear(64, 3))
     inputs = 3 * torch.randn(2, 3, 8, 8)
     with pytest.raises(ValueError, match="'3', a GELU"):
-        xgrad_cam.bias_term(model, "1", inputs)
+        axioms.bias_term(model, "1", inputs)
     found = evidence.gather(model, "1", inputs)
     gap = (
         found.score
         - (found.gradient * found.activation).sum((1, 2, 3))
-        - xgrad_cam.bias_term(model, "1", inputs, strict=False)
+        - axioms.bias_term(model, "1", inputs, strict=False)
     )
     assert gap.abs().min() > 1e-3
 
@@ -199,34 +200,34 @@ class TestFacts:
         inputs = torch.randn(4, 3, 32, 32, dtype=torch.float64)
         last = f"features.{len(model.features) - 1}"
         found, weights = seen(model, last, inputs)
-        drops = xgrad_cam.channel_drops(model, last, inputs)
+        drops = axioms.channel_drops(model, last, inputs)
         positions = found.activation[0, 0].numel()
-        cam = model.classifier.weight.detach()[found.classes] / positions
+        cam = model.classifier.weight.detach()[found.targets] / positions
         alive = found.activation.sum((2, 3)) > 0
         assert alive.float().mean() > 0.5
         for other in (
-            xgrad_cam.grad_cam_weights(found.gradient),
-            cam_baselines.ablation_cam_sum_weights(drops, found.activation),
+            activation_maps.grad_cam_weights(found.gradient),
+            baselines.ablation_cam_sum_weights(drops, found.activation),
             cam,
         ):
             torch.testing.assert_close(weights[alive], other[alive], rtol=0, atol=1e-6)
-        mass = xgrad_cam.masses(found.activation, weights)
-        assert xgrad_cam.sensitivity_residual(drops, mass).max() < 1e-10
-        gap = found.score - xgrad_cam.weighted_map(found.activation, weights).sum((1, 2))
-        torch.testing.assert_close(gap, model.classifier.bias.detach()[found.classes])
+        mass = axioms.masses(found.activation, weights)
+        assert axioms.sensitivity_residual(drops, mass).max() < 1e-10
+        gap = found.score - activation_maps.weighted_map(found.activation, weights).sum((1, 2))
+        torch.testing.assert_close(gap, model.classifier.bias.detach()[found.targets])
 
     @pytest.mark.parametrize("layer", ["features.relu1", "features.relu2", "features.relu3"])
     def test_without_biases_it_is_conservative(self, layer):
         model, inputs = spatial_net(norm=False, bias=False)
         found, weights = seen(model, layer, inputs)
-        total = xgrad_cam.weighted_map(found.activation, weights).sum((1, 2))
+        total = activation_maps.weighted_map(found.activation, weights).sum((1, 2))
         torch.testing.assert_close(total, found.score)
 
     def test_conservation_is_the_same_before_and_behind_a_max_pooling(self):
         model, inputs = spatial_net(seed=7)
         before, w_before = seen(model, "features.relu1", inputs)
         behind, w_behind = seen(model, "features.pool1", inputs)
-        masses = [xgrad_cam.masses(e.activation, w) for e, w in ((before, w_before), (behind, w_behind))]
+        masses = [axioms.masses(e.activation, w) for e, w in ((before, w_before), (behind, w_behind))]
         torch.testing.assert_close(masses[0], masses[1])  # channel by channel
         assert (w_before / w_behind).nan_to_num(1).log().abs().max() > 0.1
 
@@ -235,33 +236,33 @@ class TestFacts:
         inputs = torch.randn(3, 3, 32, 32, dtype=torch.float64)
         last = f"features.{len(model.features) - 1}"
         found, weights = seen(model, last, inputs)
-        drops = xgrad_cam.channel_drops(model, last, inputs)
-        residual = xgrad_cam.sensitivity_residual(drops, xgrad_cam.masses(found.activation, weights))
-        grad = xgrad_cam.masses(found.activation, xgrad_cam.grad_cam_weights(found.gradient))
+        drops = axioms.channel_drops(model, last, inputs)
+        residual = axioms.sensitivity_residual(drops, axioms.masses(found.activation, weights))
+        grad = axioms.masses(found.activation, activation_maps.grad_cam_weights(found.gradient))
         assert residual.max() < 1e-10
-        assert xgrad_cam.sensitivity_residual(drops, grad).min() > 0.1
+        assert axioms.sensitivity_residual(drops, grad).min() > 0.1
 
     def test_constant_and_single_position_channels(self):
         gradient = torch.randn(1, 2, 3, 3, dtype=torch.float64)
         activation = torch.zeros_like(gradient)
         activation[0, 0] = 2.5
         activation[0, 1, 1, 2] = 4
-        weights = xgrad_cam.xgrad_cam_weights(activation, gradient)
+        weights = activation_maps.xgrad_cam_weights(activation, gradient)
         assert weights[0, 0].item() == pytest.approx(gradient[0, 0].mean().item())
         assert weights[0, 1].item() == pytest.approx(gradient[0, 1, 1, 2].item())
 
     def test_scaling_a_channel_away_changes_no_map(self):
         model, inputs = spatial_net(norm=False, seed=9)
-        before = xgrad_cam.XGradCAM(model, "features.relu2").raw(inputs, 1)
+        before = activation_maps.XGradCAM(model, "features.relu2").raw(inputs, 1)
         first, second = model.features.conv2, model.features.conv3
         first.weight.data[3] *= 3.7
         first.bias.data[3] *= 3.7
         second.weight.data[:, 3] /= 3.7
-        torch.testing.assert_close(xgrad_cam.XGradCAM(model, "features.relu2").raw(inputs, 1), before)
+        torch.testing.assert_close(activation_maps.XGradCAM(model, "features.relu2").raw(inputs, 1), before)
 
     def test_other_logits_do_not_matter_and_maps_are_linear_in_the_logit(self):
         model, inputs = spatial_net(seed=11)
-        cam = xgrad_cam.XGradCAM(model, "features.relu2")
+        cam = activation_maps.XGradCAM(model, "features.relu2")
         maps = [cam.raw(inputs, number) for number in (0, 1)]
         model.head[-1].bias.data[2] += 100
         assert torch.equal(cam.raw(inputs, 0), maps[0])
@@ -276,9 +277,9 @@ def test_channel_masses_are_those_of_gradient_times_activation(seed, channels, s
     generator = torch.Generator().manual_seed(seed)
     activation = torch.randn(2, channels, size, size, generator=generator).clamp(min=0)
     gradient = torch.randn(2, channels, size, size, generator=generator)
-    mass = xgrad_cam.masses(activation, xgrad_cam.xgrad_cam_weights(activation, gradient))
+    mass = axioms.masses(activation, activation_maps.xgrad_cam_weights(activation, gradient))
     torch.testing.assert_close(mass, (gradient * activation).sum((2, 3)), rtol=1e-5, atol=1e-5)
-    hires = cam_baselines.hires_cam_map(activation, gradient).sum((1, 2))
+    hires = baselines.hires_cam_map(activation, gradient).sum((1, 2))
     torch.testing.assert_close(mass.sum(1), hires, rtol=1e-5, atol=1e-4)
 
 
@@ -297,14 +298,14 @@ class TestLibraries:
         monkeypatch.setattr(nn, "UpsamplingBilinear2d", lambda size: nn.Upsample(size, mode="bilinear"))
         model, layer, inputs, classes = case
         found, weights = seen(model, layer, inputs, classes)
-        drops = xgrad_cam.channel_drops(model, layer, inputs, classes)
-        masked = cam_baselines.masked_scores(model, inputs, found.activation, classes)
+        drops = axioms.channel_drops(model, layer, inputs, classes)
+        masked = baselines.masked_scores(model, inputs, found.activation, classes)
         ours = {
             library.XGradCAM: weights,
-            library.GradCAM: xgrad_cam.grad_cam_weights(found.gradient),
-            library.GradCAMPlusPlus: cam_baselines.grad_cam_plus_plus_weights(found.activation, found.gradient),
-            library.AblationCAM: cam_baselines.ablation_cam_weights(drops, found.score),
-            library.ScoreCAM: cam_baselines.score_cam_weights(masked),
+            library.GradCAM: activation_maps.grad_cam_weights(found.gradient),
+            library.GradCAMPlusPlus: baselines.grad_cam_plus_plus_weights(found.activation, found.gradient),
+            library.AblationCAM: baselines.ablation_cam_weights(drops, found.score),
+            library.ScoreCAM: baselines.score_cam_weights(masked),
         }
         targets = [ClassifierOutputTarget(c) for c in classes.tolist()]
         module = model.get_submodule(layer)
@@ -329,7 +330,7 @@ class TestLibraries:
 
         model, layer, inputs, classes = case
         found = evidence.gather(model, layer, inputs, classes)
-        ours = xgrad_cam.weighted_map(found.activation, xgrad_cam.grad_cam_weights(found.gradient))
+        ours = activation_maps.weighted_map(found.activation, activation_maps.grad_cam_weights(found.gradient))
         theirs = LayerGradCam(model, model.get_submodule(layer)).attribute(inputs, classes, relu_attributions=False)
         torch.testing.assert_close(ours, theirs[:, 0].detach(), rtol=0, atol=1e-6)
 
@@ -346,7 +347,7 @@ def test_a_second_class_moves_the_map_to_its_object():
     model[0].weight.data = torch.tensor([[1.0, -1, -1], [-1, -1, 1]]).view(2, 3, 1, 1)
     model[0].bias.data.fill_(-0.1)
     model[3].weight.data = torch.eye(2).repeat_interleave(32 * 32, 1)
-    cam = xgrad_cam.XGradCAM(model, "1")
+    cam = activation_maps.XGradCAM(model, "1")
     images = drawn.images.float() / 255
     maps = [cam(images, number) for number in (0, 1)]
     masks = drawn.class_masks("colour")
@@ -361,7 +362,7 @@ def test_a_second_class_moves_the_map_to_its_object():
 
 def test_random_head_gives_another_map():
     model, inputs = spatial_net(seed=13)
-    cam = xgrad_cam.XGradCAM(model, "features.relu2")
+    cam = activation_maps.XGradCAM(model, "features.relu2")
     before = cam.raw(inputs, 0)
     model.head[1].reset_parameters()
     model.head[-1].reset_parameters()

@@ -8,7 +8,8 @@ import pytest
 import torch
 import torchvision
 from compactvision import models
-from compactvision.explanation import cam_baselines, evidence, xgrad_cam
+from compactvision.explanation import evidence
+from compactvision.explanation.xgrad_cam import activation_maps, axioms, baselines
 from torch import nn
 
 
@@ -35,7 +36,7 @@ def images():
 
 class TestMaps:
     def test_pictures_have_the_size_of_the_image_and_span_zero_to_one(self, images):
-        maps = xgrad_cam.XGradCAM(models.small_cnn(4), "features.6")(torch.randn(5, 3, 32, 32), 1)
+        maps = activation_maps.XGradCAM(models.small_cnn(4), "features.6")(torch.randn(5, 3, 32, 32), 1)
         assert maps.shape == (5, 32, 32)
         assert torch.equal(maps.amin((1, 2)), torch.zeros(5))
         assert torch.equal(maps.amax((1, 2)), torch.ones(5))
@@ -44,7 +45,7 @@ class TestMaps:
         assert torch.equal(evidence.picture(-torch.rand(2, 4, 4), (8, 8)), torch.zeros(2, 8, 8))
         model = nn.Sequential(OrderedDict(relu=nn.ReLU(), flat=nn.Flatten(), fc=nn.Linear(8, 1)))
         model.fc.weight.data.fill_(-1)
-        assert torch.equal(xgrad_cam.XGradCAM(model, "relu")(torch.rand(1, 2, 2, 2)), torch.zeros(1, 2, 2))
+        assert torch.equal(activation_maps.XGradCAM(model, "relu")(torch.rand(1, 2, 2, 2)), torch.zeros(1, 2, 2))
 
     def test_picture_is_relu_then_resize_then_scale(self):
         raw = torch.tensor([[[-1.0, 2], [0, 4]]])
@@ -58,22 +59,22 @@ class TestMaps:
     def test_batch_equals_singles_and_repeats(self, images):
         model = small()
         classes = torch.tensor([0, 3, 2])
-        cam = xgrad_cam.XGradCAM(model, "relu")
+        cam = activation_maps.XGradCAM(model, "relu")
         together = cam.raw(images, classes)
         alone = torch.cat([cam.raw(images[i : i + 1], int(classes[i])) for i in range(3)])
         torch.testing.assert_close(together, alone)
         assert torch.equal(together, cam.raw(images, classes))
-        drops = xgrad_cam.channel_drops(model, "relu", images, classes)
+        drops = axioms.channel_drops(model, "relu", images, classes)
         for batch_size in (1, 4, 1000):
-            same = xgrad_cam.channel_drops(model, "relu", images, classes, batch_size=batch_size)
+            same = axioms.channel_drops(model, "relu", images, classes, batch_size=batch_size)
             torch.testing.assert_close(same, drops)
 
     def test_default_class_is_the_largest_logit(self, images):
         model = small().eval()
         with torch.no_grad():
             largest = model(images).argmax(1)
-        assert torch.equal(evidence.gather(model, "relu", images).classes, largest)
-        cam = xgrad_cam.XGradCAM(model, "relu")
+        assert torch.equal(evidence.gather(model, "relu", images).targets, largest)
+        cam = activation_maps.XGradCAM(model, "relu")
         assert torch.equal(cam.raw(images), cam.raw(images, largest))
 
 
@@ -84,26 +85,26 @@ class TestChannels:
         gradient = torch.randn(1, 3, 2, 2)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            weights = xgrad_cam.xgrad_cam_weights(activation, gradient)
+            weights = activation_maps.xgrad_cam_weights(activation, gradient)
         assert weights[0, 1] == 0
         assert weights.isfinite().all()
-        assert cam_baselines.ablation_cam_sum_weights(torch.ones(1, 3), activation)[0, 1] == 0
+        assert baselines.ablation_cam_sum_weights(torch.ones(1, 3), activation)[0, 1] == 0
 
     def test_tiny_channels_are_divided_exactly(self):
         activation, gradient = torch.full((1, 1, 2, 2), 1e-30), torch.tensor([[[[1.0, 2], [3, 6]]]])
-        assert xgrad_cam.xgrad_cam_weights(activation, gradient).item() == pytest.approx(3)
+        assert activation_maps.xgrad_cam_weights(activation, gradient).item() == pytest.approx(3)
 
     def test_cancelling_channel_takes_the_weight_of_grad_cam_and_warns(self):
         activation = torch.tensor([[[[1.0, -1], [2, -2]], [[3, -1], [0, 0]]]])
         gradient = torch.tensor([[[[1.0, 2], [3, 6]], [[1, 2], [5, 5]]]])
         with pytest.warns(UserWarning, match="1 channels"):
-            weights = xgrad_cam.xgrad_cam_weights(activation, gradient)
+            weights = activation_maps.xgrad_cam_weights(activation, gradient)
         assert weights.tolist() == [[3, 0.5]]  # mean of the gradient; (3 - 2) / 2
 
     def test_layer_with_negative_outputs_works(self, images):
         found = evidence.gather(small(), "norm", images)
         assert found.activation.min() < 0
-        assert xgrad_cam.xgrad_cam_weights(found.activation, found.gradient).isfinite().all()
+        assert activation_maps.xgrad_cam_weights(found.activation, found.gradient).isfinite().all()
 
 
 class TestNetworks:
@@ -115,13 +116,9 @@ class TestNetworks:
             vars(evidence.gather(inplace, layer, images)).values(),
         ):
             assert torch.equal(one, other)
-        assert torch.equal(
-            xgrad_cam.channel_drops(plain, layer, images), xgrad_cam.channel_drops(inplace, layer, images)
-        )
+        assert torch.equal(axioms.channel_drops(plain, layer, images), axioms.channel_drops(inplace, layer, images))
         if layer != "conv2":
-            torch.testing.assert_close(
-                xgrad_cam.bias_term(plain, layer, images), xgrad_cam.bias_term(inplace, layer, images)
-            )
+            torch.testing.assert_close(axioms.bias_term(plain, layer, images), axioms.bias_term(inplace, layer, images))
 
     def test_torchvision_resnet_reuses_its_relus(self):
         torch.manual_seed(0)
@@ -129,7 +126,7 @@ class TestNetworks:
         inputs = torch.randn(2, 3, 64, 64)
         found = evidence.gather(model, "layer3", inputs)
         rest = found.score - (found.gradient * found.activation).sum((1, 2, 3))
-        torch.testing.assert_close(xgrad_cam.bias_term(model, "layer3", inputs), rest, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(axioms.bias_term(model, "layer3", inputs), rest, rtol=1e-4, atol=1e-5)
         with pytest.raises(ValueError, match=r"'layer3\.0\.relu' runs more than once"):
             evidence.gather(model, "layer3.0.relu", inputs)
 
@@ -148,8 +145,8 @@ class TestNetworks:
         model = Shared()
         found = evidence.gather(model, "mid", images, 1)
         rest = found.score - (found.gradient * found.activation).sum((1, 2, 3))
-        torch.testing.assert_close(xgrad_cam.bias_term(model, "mid", images, 1), rest)
-        assert xgrad_cam.channel_drops(model, "mid", images, 1).shape == (3, 3)
+        torch.testing.assert_close(axioms.bias_term(model, "mid", images, 1), rest)
+        assert axioms.channel_drops(model, "mid", images, 1).shape == (3, 3)
 
     def test_shortcut_past_the_layer_is_refused_where_it_matters(self, images):
         class Skip(nn.Module):
@@ -163,49 +160,49 @@ class TestNetworks:
         model = Skip()
         assert evidence.gather(model, "relu", images).activation.shape == (3, 3, 6, 6)
         with pytest.raises(ValueError, match="past 'relu'"):
-            xgrad_cam.bias_term(model, "relu", images)
+            axioms.bias_term(model, "relu", images)
         with pytest.raises(ValueError, match="layer"):
-            xgrad_cam.channel_drops(model, "relu", images)
+            axioms.channel_drops(model, "relu", images)
 
     @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
     def test_under_the_callers_mode(self, images, mode):
         model = small()
-        cam = xgrad_cam.XGradCAM(model, "relu")
-        expected, epsilon = cam.raw(images, 0), xgrad_cam.bias_term(model, "relu", images, 0)
+        cam = activation_maps.XGradCAM(model, "relu")
+        expected, epsilon = cam.raw(images, 0), axioms.bias_term(model, "relu", images, 0)
         with mode():
             assert torch.equal(cam.raw(images, 0), expected)
-            assert torch.equal(xgrad_cam.bias_term(model, "relu", images, 0), epsilon)
+            assert torch.equal(axioms.bias_term(model, "relu", images, 0), epsilon)
             assert not torch.is_grad_enabled()
         assert torch.is_grad_enabled()
 
     def test_frozen_network(self, images):
         model = small()
-        expected = xgrad_cam.XGradCAM(model, "relu").raw(images, 0)
-        assert torch.equal(xgrad_cam.XGradCAM(model.requires_grad_(False), "relu").raw(images, 0), expected)
+        expected = activation_maps.XGradCAM(model, "relu").raw(images, 0)
+        assert torch.equal(activation_maps.XGradCAM(model.requires_grad_(False), "relu").raw(images, 0), expected)
 
     @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.1), (torch.float16, 0.02)])
     def test_half_precision(self, images, dtype, tolerance):
         model = small()
-        full = xgrad_cam.XGradCAM(model, "relu").raw(images, 0)
-        half = xgrad_cam.XGradCAM(copy.deepcopy(model).to(dtype), "relu").raw(images.to(dtype), 0)
+        full = activation_maps.XGradCAM(model, "relu").raw(images, 0)
+        half = activation_maps.XGradCAM(copy.deepcopy(model).to(dtype), "relu").raw(images.to(dtype), 0)
         assert half.dtype == dtype
         assert (half.float() - full).abs().max() < tolerance * full.abs().max()
 
     def test_sums_of_half_precision_do_not_overflow(self):
         activation = torch.full((1, 1, 20, 20), 1000, dtype=torch.float16)  # the sum 400,000 is no half number
         gradient = torch.full_like(activation, 0.5)
-        assert xgrad_cam.xgrad_cam_weights(activation, gradient).tolist() == [[0.5]]
+        assert activation_maps.xgrad_cam_weights(activation, gradient).tolist() == [[0.5]]
 
     def test_double_precision_stays_double(self, images):
-        assert xgrad_cam.XGradCAM(small().double(), "relu").raw(images.double()).dtype == torch.float64
+        assert activation_maps.XGradCAM(small().double(), "relu").raw(images.double()).dtype == torch.float64
 
 
 class TestTidiness:
     CALLS = (
         lambda model, images: evidence.gather(model, "relu", images),
-        lambda model, images: xgrad_cam.channel_drops(model, "relu", images),
-        lambda model, images: xgrad_cam.bias_term(model, "relu", images),
-        lambda model, images: cam_baselines.masked_scores(
+        lambda model, images: axioms.channel_drops(model, "relu", images),
+        lambda model, images: axioms.bias_term(model, "relu", images),
+        lambda model, images: baselines.masked_scores(
             model, images, torch.rand(3, 6, 6, 6), torch.zeros(3, dtype=torch.int64)
         ),
     )
@@ -249,7 +246,7 @@ class TestTidiness:
         model = small()
         model(images).sum().backward()
         before = [parameter.grad.clone() for parameter in model.parameters()]
-        xgrad_cam.XGradCAM(model, "relu")(images)
+        activation_maps.XGradCAM(model, "relu")(images)
         assert all(torch.equal(p.grad, b) for p, b in zip(model.parameters(), before))
 
 
@@ -261,16 +258,16 @@ class TestErrors:
             ({"layer": "fc"}, "not a tensor"),
             ({"inputs": torch.zeros(0, 3, 6, 6)}, "not empty"),
             ({"inputs": torch.full((1, 3, 6, 6), torch.nan)}, "NaN"),
-            ({"classes": 4}, r"\[0, 4\)"),
-            ({"classes": -1}, r"\[0, 4\)"),
-            ({"classes": torch.tensor([0, 1])}, r"shape \(3,\)"),
-            ({"classes": torch.tensor([0.0, 1, 2])}, "integer"),
+            ({"targets": 4}, r"\[0, 4\)"),
+            ({"targets": -1}, r"\[0, 4\)"),
+            ({"targets": torch.tensor([0, 1])}, r"shape \(3,\)"),
+            ({"targets": torch.tensor([0.0, 1, 2])}, "integer"),
         ],
     )
     def test_arguments_are_named(self, images, arguments, message):
-        call = {"layer": "relu", "inputs": images, "classes": None} | arguments
+        call = {"layer": "relu", "inputs": images, "targets": None} | arguments
         with pytest.raises(ValueError, match=message):
-            evidence.gather(small(), call["layer"], call["inputs"], call["classes"])
+            evidence.gather(small(), call["layer"], call["inputs"], call["targets"])
 
     def test_unused_layer_and_unconnected_logits(self, images):
         class Odd(nn.Module):
@@ -291,8 +288,8 @@ class TestErrors:
 
     def test_other_wrong_arguments(self, images):
         with pytest.raises(ValueError, match="no layer 'nope'"):
-            xgrad_cam.XGradCAM(small(), "nope")
+            activation_maps.XGradCAM(small(), "nope")
         with pytest.raises(ValueError, match="batch_size"):
-            xgrad_cam.channel_drops(small(), "relu", images, batch_size=0)
+            axioms.channel_drops(small(), "relu", images, batch_size=0)
         with pytest.raises(ValueError, match=r"logits \(B, C\)"):
             evidence.gather(small()[:4], "relu", images)

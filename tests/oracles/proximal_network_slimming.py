@@ -11,12 +11,12 @@ def soft(value, threshold):
     return value + threshold if value < -threshold else 0.0
 
 
-def train(model, batches, scales, xi, rate, beta, penalty):
+def train(model, batches, scales, xi, learning_rate, beta, penalty):
     """Take one step a batch in place: weights, then scales, then copies, by the paper's three lines.
 
     ``scales`` names the parameters that are scales; ``xi`` maps the names to lists of numbers and is changed.
     """
-    alpha = 1 / rate
+    alpha = 1 / learning_rate
     for inputs, targets in batches:
         model.zero_grad()
         F.cross_entropy(model(inputs), targets).backward()

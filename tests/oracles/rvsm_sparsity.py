@@ -35,7 +35,7 @@ def gradients(inputs, labels, weight, bias):
     return loss, of_weight, of_bias
 
 
-def train(batches, weight, bias, regulariser, penalty, beta, a, rate, momentum, epochs, start=0):
+def train(batches, weight, bias, regulariser, penalty, beta, a, learning_rate, momentum, epochs, start=0):
     """Stochastic gradient descent with momentum on a linear classifier; returns weight, bias and the copies."""
     weight, bias = [row[:] for row in weight], bias[:]
     speed = [[0.0] * len(row) for row in weight]
@@ -52,8 +52,8 @@ def train(batches, weight, bias, regulariser, penalty, beta, a, rate, momentum, 
                 bias_speed[c] = momentum * bias_speed[c] + of_bias[c]
             for c, row in enumerate(weight):
                 for k in range(len(row)):
-                    row[k] -= rate * speed[c][k]
-                bias[c] -= rate * bias_speed[c]
+                    row[k] -= learning_rate * speed[c][k]
+                bias[c] -= learning_rate * bias_speed[c]
     copies = [[proximal_copy(w, regulariser, penalty, beta, a) for w in row] for row in weight]
     return weight, bias, copies
 

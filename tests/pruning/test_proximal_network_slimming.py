@@ -58,14 +58,14 @@ class TestStep:
         _, copies = steps.proximal_step(gamma, xi, 10, 100, 0)
         assert (copies != 0).all()
 
-    @pytest.mark.parametrize(("rate", "beta"), [(0.1, 100.0), (0.1, 1.0), (0.01, 20.0)])
-    def test_the_needed_penalty_just_arrives(self, rate, beta):
+    @pytest.mark.parametrize(("learning_rate", "beta"), [(0.1, 100.0), (0.1, 1.0), (0.01, 20.0)])
+    def test_the_needed_penalty_just_arrives(self, learning_rate, beta):
         """Without a gradient, the copy reaches zero in the given number of steps, but not with a tenth less."""
         for factor, arrives in ((1.0, True), (0.9, False)):
-            penalty = factor * steps.needed_penalty(1000, rate, beta)
+            penalty = factor * steps.needed_penalty(1000, learning_rate, beta)
             gamma, xi = double(0.5), double(0.5)
             for _ in range(1000):
-                gamma, xi = steps.proximal_step(gamma, xi, 1 / rate, beta, penalty)
+                gamma, xi = steps.proximal_step(gamma, xi, 1 / learning_rate, beta, penalty)
             assert (float(xi) < 0.005) == arrives
 
     @pytest.mark.parametrize(("momentum", "effective"), [(0.0, 0.2), (0.9, 0.02)])
@@ -169,7 +169,7 @@ class TestCallback:
         data = [(x.double(), y) for x, y in batches()]
         slimming, optimizer = slim.ProximalSlimming(**settings), torch.optim.SGD(model.parameters(), lr=0.1)
         training.fit(model, data, epochs=2, optimizer=optimizer, callbacks=[slimming], progress=False)
-        oracle.train(slow, data * 2, set(xi), xi, rate=0.1, **settings)
+        oracle.train(slow, data * 2, set(xi), xi, learning_rate=0.1, **settings)
         torch.testing.assert_close(model.state_dict(), slow.state_dict(), rtol=1e-6, atol=1e-8)
         for name, copies in slimming.xi.items():
             torch.testing.assert_close(copies, torch.tensor(xi[f"{name}.weight"]).to(copies), rtol=1e-6, atol=1e-8)
@@ -220,11 +220,13 @@ class TestCallback:
         slimming = slim.ProximalSlimming(0.3, beta=7.0)
         slimming.on_start(state)
         for rates in ((0.1, 0.5), (0.01, 0.05)):
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate
-            for norm, rate in ((second, rates[0]), (first, rates[1])):
+            for group, learning_rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = learning_rate
+            for norm, learning_rate in ((second, rates[0]), (first, rates[1])):
                 name = "features.1" if norm is first else "features.5"
-                expected = steps.proximal_step(norm.weight.detach().clone(), slimming.xi[name], 1 / rate, 7.0, 0.3)
+                expected = steps.proximal_step(
+                    norm.weight.detach().clone(), slimming.xi[name], 1 / learning_rate, 7.0, 0.3
+                )
                 norm.expected = expected
             slimming.on_step(state)
             for norm, name in ((first, "features.1"), (second, "features.5")):

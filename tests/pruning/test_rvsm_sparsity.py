@@ -70,12 +70,12 @@ class TestCopy:
         assert ours == pytest.approx(oracle.objective(1.0, [2.5, -1, 0.1], [2, -1, 0], "transformed_l1", 0.1, 2, 0.3))
 
 
-def descend(c, start, regulariser, penalty, beta, a=1.0, rate=0.5, steps=400):
+def descend(c, start, regulariser, penalty, beta, a=1.0, learning_rate=0.5, steps=400):
     """Fixed point of the iteration for the loss (w - c)^2 / 2: w and u."""
     w = double(start)
     for _ in range(steps):
         u = rvsm.proximal_copy(w, regulariser, penalty, beta, a)
-        w = w - rate * ((w - c) + beta * (w - u))
+        w = w - learning_rate * ((w - c) + beta * (w - u))
     return float(w), float(rvsm.proximal_copy(w, regulariser, penalty, beta, a))
 
 
@@ -109,13 +109,13 @@ class TestDescent:
         target, beta = torch.randn(30, generator=generator, dtype=torch.float64), 0.7
         smooth = float(torch.linalg.eigvalsh(factor.T @ factor).max())
 
-        def run(rate, steps):
+        def run(learning_rate, steps):
             w, values = torch.randn(20, generator=torch.Generator().manual_seed(1), dtype=torch.float64), []
             for _ in range(steps):
                 u = rvsm.proximal_copy(w, regulariser, penalty, beta, a)
                 loss = float((factor @ w - target).square().sum() / 2)
                 values.append(rvsm.objective(loss, w, u, regulariser, penalty, beta, a))
-                w = w - rate * (factor.T @ (factor @ w - target) + beta * (w - u))
+                w = w - learning_rate * (factor.T @ (factor @ w - target) + beta * (w - u))
             return double(*values)
 
         falling = run(1.98 / (smooth + beta), 300)
@@ -144,10 +144,10 @@ def linear():
     return model
 
 
-def fitted(callback, model=None, epochs=6, rate=0.1, momentum=0.9, data=None, **options):
+def fitted(callback, model=None, epochs=6, learning_rate=0.1, momentum=0.9, data=None, **options):
     """Train a model with a callback and return it."""
     model = model or linear()
-    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=momentum)
+    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=momentum)
     training.fit(
         model, data or batches(), epochs=epochs, optimizer=optimizer, callbacks=[callback], progress=False, **options
     )
@@ -177,7 +177,7 @@ class TestCallback:
         """Full batches: in the end the gradient of the loss is beta (u - w), and the bias's is zero."""
         splitting = rvsm.RelaxedSplitting("l1", 0.02, 0.5)
         whole = [tuple(torch.cat(part) for part in zip(*batches(), strict=True))]
-        model = fitted(splitting, epochs=400, rate=2.0, data=whole)
+        model = fitted(splitting, epochs=400, learning_rate=2.0, data=whole)
         loss = nn.functional.cross_entropy(model(whole[0][0]), whole[0][1])
         gradient, of_bias = torch.autograd.grad(loss, [model[0].weight, model[0].bias])
         pull = splitting.beta * (splitting.copies()["0"] - model[0].weight.detach())
@@ -309,11 +309,11 @@ class TestBaselines:
         assert rvsm.sparsity(rvsm.smallest_zeroed(ties, 0.3)) == pytest.approx(0.3)
 
     def test_sub_gradients_give_no_exact_zero(self):
-        model = fitted(rvsm.Subgradient(0.3), epochs=60, rate=0.01)
+        model = fitted(rvsm.Subgradient(0.3), epochs=60, learning_rate=0.01)
         assert rvsm.sparsity(rvsm.chosen_weights(model)) == 0
         assert float(model[0].weight.detach().abs().max()) < 0.3
-        twin = fitted(rvsm.Subgradient(0.3, start=60), epochs=60, rate=0.01)
-        free = fitted(rvsm.Subgradient(0.0), epochs=60, rate=0.01)
+        twin = fitted(rvsm.Subgradient(0.3, start=60), epochs=60, learning_rate=0.01)
+        free = fitted(rvsm.Subgradient(0.0), epochs=60, learning_rate=0.01)
         torch.testing.assert_close(twin.state_dict(), free.state_dict(), rtol=0, atol=0)
 
     def test_sub_gradient_is_the_sign(self):

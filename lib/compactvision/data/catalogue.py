@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from compactvision.data import curves, digits, glyphs, official, scenes
+from compactvision.data import curves, digits, glyphs, official, photos, scenes
 from compactvision.data.arrays import ImageSet
 
 # builder(train, **options) -> ImageSet; the options are the builder's own keyword arguments
@@ -17,6 +17,7 @@ BUILDERS: dict[str, Callable[..., ImageSet]] = {
     "scenes": scenes.load_scenes,
     "curves": curves.load_curves,
     "digits": digits.load_digits,
+    "photos": photos.load_photos,
     **{name: functools.partial(official.load_official, name) for name in official.SOURCES},
 }
 
@@ -29,7 +30,7 @@ class Description:
     images: str  # "50,000 + 10,000, 32x32 RGB"
     classes: int
     embedded: bool  # generated or part of a library: nothing to download
-    present: bool  # embedded, or its files lie in the folder (not checked for damage)
+    present: bool  # generated, or its files lie in the library or the folder (not checked for damage)
     licence: str
     mib: int  # on disk; 0 for embedded sets
 
@@ -91,6 +92,8 @@ def describe(name: str) -> Description:
         return Description(name, "any number, 64x64 grey", 2, True, True, curves.LICENCE, 0)
     if name == "digits":
         return Description(name, "1,348 + 449, 8x8 grey", 10, True, True, digits.LICENCE, 0)
+    if name == "photos":
+        return Description(name, "6, of any size, RGB", 6, True, photos.present(), photos.LICENCE, 0)
     source = official.SOURCES[name]
     channels, height, width = source.shape
     images = f"{source.sizes[0]:,} + {source.sizes[1]:,}, {height}x{width} {'RGB' if channels == 3 else 'grey'}"

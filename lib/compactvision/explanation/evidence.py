@@ -24,18 +24,18 @@ class Evidence:
     activation : (B, K, H, W), the layer's output F.
     gradient : (B, K, H, W), g = dS / dF.
     score : (B,), the logit S of the class, never a probability.
-    classes : (B,) int64.
+    targets : (B,) int64.
     logits : (B, C).
     """
 
     activation: Tensor
     gradient: Tensor
     score: Tensor
-    classes: Tensor
+    targets: Tensor
     logits: Tensor
 
 
-def gather(model: nn.Module, layer: str, inputs: Tensor, classes: int | Tensor | None = None) -> Evidence:
+def gather(model: nn.Module, layer: str, inputs: Tensor, targets: int | Tensor | None = None) -> Evidence:
     """Run a network in evaluation mode and read one layer's output and its gradient, all images at once.
 
     The graph begins at the layer: what comes before runs without one, so this costs a forward pass and the backward
@@ -50,13 +50,24 @@ def gather(model: nn.Module, layer: str, inputs: Tensor, classes: int | Tensor |
         Name as in ``model.named_modules()``; gives (B, K, H, W) and runs once in a forward pass.
     inputs : Tensor
         (B, ...), finite, B at least 1.
-    classes : int or Tensor, optional
+    targets : int or Tensor, optional
         One class for all images or (B,) int64; the class with the largest logit by default.
 
     Raises
     ------
     ValueError
         Naming the argument that does not fit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from compactvision.explanation.evidence import gather
+    >>> model = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(2, 1, bias=False))
+    >>> _ = model[2].weight.data.copy_(torch.tensor([[3.0, -1.0]]))
+    >>> evidence = gather(model, "0", torch.tensor([[[[1.0]], [[2.0]]]]), targets=0)
+    >>> evidence.score, evidence.gradient.flatten()
+    (tensor([1.]), tensor([ 3., -1.]))
     """
     check_inputs(inputs)
     kept: list[Tensor] = []
@@ -75,7 +86,7 @@ def gather(model: nn.Module, layer: str, inputs: Tensor, classes: int | Tensor |
         logits = model(inputs.clone() if inputs.is_inference() else inputs)
         if not kept:
             raise ValueError(f"layer: {layer!r} does not run in a forward pass")
-        chosen = chosen_classes(logits, classes)
+        chosen = chosen_targets(logits, targets)
         score = logits.gather(1, chosen[:, None])[:, 0]  # (B,)
         (gradient,) = torch.autograd.grad(score.sum(), kept[0], allow_unused=True) if score.requires_grad else (None,)
         if gradient is None:
@@ -112,19 +123,19 @@ def check_inputs(inputs: Tensor) -> None:
         raise ValueError("inputs contain NaN or infinity")
 
 
-def chosen_classes(logits: Tensor, classes: int | Tensor | None) -> Tensor:
-    """Return the class of each image, the one with the largest logit where None is given: (B,) int64.
+def chosen_targets(logits: Tensor, targets: int | Tensor | None) -> Tensor:
+    """Return the class to explain of each image, the one with the largest logit where None is given: (B,) int64.
 
-    Raises a ValueError where logits are not (B, C), or classes no integers in [0, C), one or one an image.
+    Raises a ValueError where logits are not (B, C), or targets no integers in [0, C), one or one an image.
     """
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         raise ValueError(f"model must give logits (B, C), got {type(logits).__name__} {getattr(logits, 'shape', '')}")
-    if classes is None:
+    if targets is None:
         return logits.detach().argmax(1)
-    chosen = torch.as_tensor(classes, device=logits.device)
+    chosen = torch.as_tensor(targets, device=logits.device)
     if chosen.is_floating_point() or chosen.dtype == torch.bool or chosen.shape not in ((), (len(logits),)):
-        raise ValueError(f"classes must be an integer or integers of shape ({len(logits)},), got {classes!r}")
+        raise ValueError(f"targets must be an integer or integers of shape ({len(logits)},), got {targets!r}")
     chosen = chosen.long().expand(len(logits))
     if int(chosen.min()) < 0 or int(chosen.max()) >= logits.shape[1]:
-        raise ValueError(f"classes must lie in [0, {logits.shape[1]}), got {classes!r}")
+        raise ValueError(f"targets must lie in [0, {logits.shape[1]}), got {targets!r}")
     return chosen

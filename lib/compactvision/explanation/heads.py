@@ -32,13 +32,13 @@ class Head:
         Left as it was; the head reads its weights at every call.
     layer : str
         Name of a module as ``model.named_modules()`` gives it, called exactly once in a forward pass.
-    example : Tensor
+    example_inputs : Tensor
         Some inputs (B, ...), for one run of the model that finds out what comes before the layer.
 
     Attributes
     ----------
     activation, output : Tensor
-        The layer's output (B, U, ...) and the model's (B, ...) for ``example``, in evaluation mode.
+        The layer's output (B, U, ...) and the model's (B, ...) for ``example_inputs``, in evaluation mode.
 
     Raises
     ------
@@ -47,17 +47,17 @@ class Head:
         not follow from the layer's output alone.
     """
 
-    def __init__(self, model: nn.Module, layer: str, example: Tensor) -> None:
+    def __init__(self, model: nn.Module, layer: str, example_inputs: Tensor) -> None:
         modules = dict(model.named_modules())
         if layer not in modules or not layer:
             raise ValueError(f"layer: {layer!r} is no module of this {type(model).__name__}")
         self.model, self.layer = model, layer
         self._module = modules[layer]
-        self._input = example[:1].new_full((1, *example.shape[1:]), torch.nan)
+        self._input = example_inputs[:1].new_full((1, *example_inputs.shape[1:]), torch.nan)
         self._works_in_place = True
         with evaluating(model):
-            finished, self.output = _trace(model, example, self._module)
-            self.activation, self._before = self._read(finished, len(example))
+            finished, self.output = _trace(model, example_inputs, self._module)
+            self.activation, self._before = self._read(finished, len(example_inputs))
             self._check()
 
     def __call__(self, activation: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class Head:
         self._works_in_place = not torch.equal(given, self.activation)
 
 
-def _trace(model: nn.Module, example: Tensor, layer: nn.Module) -> tuple[list[tuple[nn.Module, object]], Tensor]:
+def _trace(model: nn.Module, example_inputs: Tensor, layer: nn.Module) -> tuple[list[tuple[nn.Module, object]], Tensor]:
     """Run the model; return every module call in the order in which they ended, with its output, and the model's."""
     finished: list[tuple[nn.Module, object]] = []
 
@@ -114,7 +114,7 @@ def _trace(model: nn.Module, example: Tensor, layer: nn.Module) -> tuple[list[tu
     with ExitStack() as stack:
         for module in model.modules():
             stack.callback(module.register_forward_hook(note).remove)
-        output = model(example)
+        output = model(example_inputs)
     return finished, output
 
 
@@ -193,6 +193,16 @@ def cache_layer(model: nn.Module, layer: str, batches: Iterable[tuple[Tensor, Te
     ValueError
         If the layer is a convolution, a linear layer or a normalisation (its output is no unit's last word), if
         :class:`Head` cannot run what follows alone, or there are no images.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from compactvision.explanation.unit_ablation import cache_layer
+    >>> model = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(3, 2))
+    >>> cache = cache_layer(model, "0", [(torch.rand(5, 3, 1, 1), torch.tensor([0, 0, 1, 1, 1]))])
+    >>> cache.units, cache.num_classes, tuple(cache.activation.shape)
+    (3, 2, (5, 3, 1, 1))
     """
     module = dict(model.named_modules()).get(layer)
     if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._NormBase)):

@@ -40,7 +40,7 @@ def perturbation_curves(
     model: nn.Module,
     inputs: Tensor,
     maps: Tensor,
-    classes: Tensor,
+    targets: Tensor,
     *,
     insertion: bool = False,
     steps: int = 16,
@@ -55,7 +55,7 @@ def perturbation_curves(
         Maps (B, C, H, W) to logits; runs in evaluation mode, ``steps + 1`` times.
     inputs : (B, C, H, W).
     maps : (B, H, W). Equal values go in the order of the pixels.
-    classes : (B,) int64.
+    targets : (B,) int64.
     insertion : bool, default False
         Start from the blurred image and insert pixels, hottest first.
     steps : int
@@ -84,7 +84,7 @@ def perturbation_curves(
     with evaluating(model):
         for step in range(steps + 1):
             logits = model(torch.where(rank * steps < step * order.shape[1], end, start))
-            curve.append(probability(logits).gather(1, classes[:, None])[:, 0])
+            curve.append(probability(logits).gather(1, targets[:, None])[:, 0])
     return torch.stack(curve, 1)
 
 

@@ -2,7 +2,9 @@
 
 from compactvision.models.deepening import deepened
 from compactvision.models.densenet_cifar import DenseNet, densenet40
+from compactvision.models.efficientnet_lite import EfficientNetLite, efficientnet_lite0
 from compactvision.models.googlenet_cifar import GoogLeNet, googlenet
+from compactvision.models.imagenet_weights import imagenet_classes
 from compactvision.models.layers import ChannelMap, initialise_, option_a_shortcut
 from compactvision.models.preresnet_cifar import PreResNet, preresnet110, preresnet164
 from compactvision.models.resnet import BasicBlock, ResNet, resnet20, resnet32, resnet44, resnet56, resnet110
@@ -16,6 +18,7 @@ __all__ = [
     "BasicBlock",
     "ChannelMap",
     "DenseNet",
+    "EfficientNetLite",
     "GoogLeNet",
     "PreResNet",
     "ResNet",
@@ -23,8 +26,10 @@ __all__ = [
     "available",
     "deepened",
     "densenet40",
+    "efficientnet_lite0",
     "googlenet",
     "imagenet",
+    "imagenet_classes",
     "initialise_",
     "option_a_shortcut",
     "preresnet110",

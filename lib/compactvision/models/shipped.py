@@ -1,7 +1,7 @@
-"""Networks that this book's own recipes trained, shipped with the package as fp16 safetensors.
+"""Trained networks: those of this book's own recipes, shipped as fp16 safetensors, and one with ImageNet weights.
 
-Each network is two files in ``weights/``: ``<name>.safetensors`` and ``<name>.json``, the record of how it was trained,
-on what, by which commit, and with which accuracy after the rounding to fp16. ``make baselines`` makes both.
+Each network of the book is two files in ``weights/``: ``<name>.safetensors`` and ``<name>.json``, the record of how it
+was trained, on what, by which commit, and with which accuracy after rounding to fp16. ``make baselines`` makes both.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from compactvision.models import resnet
+from compactvision.models import imagenet_weights, resnet
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 BUILDERS = {
@@ -34,16 +34,23 @@ def pretrained(name: str) -> nn.Module:
     Parameters
     ----------
     name : str
-        One of :func:`available`: "resnet20_cifar10", "resnet56_cifar10" or "resnet20_glyphs". Inputs are normalised as
-        ``compactvision.data.load`` of that set does.
+        One of :func:`available`: "resnet20_cifar10", "resnet56_cifar10" or "resnet20_glyphs", whose inputs are
+        normalised as ``compactvision.data.load`` of that set does. Or "efficientnet_lite0", trained on ImageNet: inputs
+        are (B, 3, 224, 224), resized and cropped as ``data.load("photos")`` does and normalised to
+        ``(images - 127) / 128`` for pixels in 0..255; the logits' order is that of ``imagenet_classes()``. Its weights
+        are a package (extra ``imagenet``).
 
     Raises
     ------
     ValueError
         If the name is unknown, its weights are not shipped, or the file is not the one that its record describes.
+    ModuleNotFoundError
+        If the package with the weights of "efficientnet_lite0" is not installed; the message says how to install it.
     """
     from safetensors.torch import load
 
+    if name == imagenet_weights.NAME:
+        return imagenet_weights.load_efficientnet_lite0()
     record = pretrained_record(name)
     content = (WEIGHTS / f"{name}.safetensors").read_bytes()
     found = hashlib.sha256(content).hexdigest()
@@ -65,8 +72,10 @@ def pretrained_record(name: str) -> dict:
     ValueError
         If the name is unknown or its weights are not shipped.
     """
+    if name == imagenet_weights.NAME:
+        raise ValueError(f"name: {name!r} was trained elsewhere; the book has no record of it")
     if name not in BUILDERS:
-        raise ValueError(f"name: {name!r} is not one of {', '.join(BUILDERS)}")
+        raise ValueError(f"name: {name!r} is not one of {', '.join([*BUILDERS, imagenet_weights.NAME])}")
     if name not in available():
         raise ValueError(f"name: {name!r} is not shipped with this version; `make baselines` trains it")
     return json.loads((WEIGHTS / f"{name}.json").read_text(encoding="utf-8"))

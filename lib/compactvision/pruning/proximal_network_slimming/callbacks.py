@@ -201,5 +201,5 @@ class NetworkSlimming:
                 gamma.grad.add_(gamma.detach().sign(), alpha=self.penalty)
 
     def importance(self, model: nn.Module) -> dict[str, Tensor]:
-        """Return the absolute scale of each channel (C,) by layer, :func:`surgery.criteria.batch_norm_scale`."""
+        """Return the absolute scale of each channel (C,) by layer, as ``surgery.criteria.batch_norm_scale()`` does."""
         return criteria.batch_norm_scale()(model)

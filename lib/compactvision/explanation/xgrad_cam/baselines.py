@@ -1,7 +1,7 @@
 """Other class activation maps on the same activations and gradients, to compare XGrad-CAM with.
 
-Each function gives channel weights (B, K) for :func:`~compactvision.explanation.xgrad_cam.weighted_map`, except
-:func:`hires_cam_map`, which weights positions. Grad-CAM itself stands with XGrad-CAM.
+Each function gives channel weights (B, K) for ``activation_maps.weighted_map``, except :func:`hires_cam_map`, which
+weights positions. Grad-CAM itself stands with XGrad-CAM.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def score_cam_weights(scores: Tensor) -> Tensor:
 
 
 def masked_scores(
-    model: nn.Module, inputs: Tensor, activation: Tensor, classes: Tensor, *, batch_size: int = 256
+    model: nn.Module, inputs: Tensor, activation: Tensor, targets: Tensor, *, batch_size: int = 256
 ) -> Tensor:
     """Return the score of each image seen through each channel, Score-CAM's K full forward passes: (B, K).
 
@@ -57,7 +57,7 @@ def masked_scores(
         for numbers in torch.arange(images * channels, device=inputs.device).split(batch_size):
             image, channel = numbers // channels, numbers % channels
             mask = scaled(enlarged(activation[image, channel], inputs.shape[-2:]))  # (batch, height, width)
-            scores.append(model(inputs[image] * mask[:, None]).gather(1, classes[image, None])[:, 0])
+            scores.append(model(inputs[image] * mask[:, None]).gather(1, targets[image, None])[:, 0])
     return torch.cat(scores).view(images, channels)
 
 

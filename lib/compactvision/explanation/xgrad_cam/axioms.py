@@ -1,19 +1,15 @@
-"""XGrad-CAM: class activation maps whose channel weights follow from two axioms :cite:`fu2020xgradcam`.
+"""The two axioms, by how much weights miss them, and the identity behind them: Eq. (3) to (5), (8) and (9).
 
-In the paper's order: class activation maps, the two axioms, the identity behind them, the weights. Equation numbers are
-those of the chapter; (5) is Eq. (5) of the paper as well. B is the number of images, K of channels, H x W the size of
-the layer's output. Sums are formed in float32 at least.
+B is the number of images, K of channels, H x W the size of the layer's output. Sums are formed in float32 at least.
 """
 
 from __future__ import annotations
-
-import warnings
 
 import torch
 from torch import Tensor, nn
 
 from compactvision import hooks
-from compactvision.explanation.evidence import check_inputs, chosen_classes, gather, picture, wide
+from compactvision.explanation.evidence import check_inputs, chosen_targets, wide
 from compactvision.explanation.heads import Head
 from compactvision.measure.state import evaluating
 from compactvision.models import ChannelMap
@@ -23,38 +19,34 @@ HOMOGENEOUS = (
     *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.ZeroPad2d, ChannelMap),
 )
 """Layers that scale with their input, so that they add nothing to the bias term."""
-_CANCELS = 1e-3  # a channel whose sum is smaller than this share of its absolute sum
-
-
-# Class activation maps, Eq. (1) and (2)
-
-
-def weighted_map(activation: Tensor, weights: Tensor) -> Tensor:
-    """Sum the channels with their weights, Eq. (1): (B, K, H, W) and (B, K) give the signed raw map (B, H, W)."""
-    return torch.einsum("bkhw,bk->bhw", wide(activation), wide(weights)).to(activation.dtype)
-
-
-def grad_cam_weights(gradient: Tensor) -> Tensor:
-    """Average the gradient over all positions alike, Eq. (2): (B, K, H, W) gives (B, K)."""
-    return wide(gradient).mean((2, 3)).to(gradient.dtype)
 
 
 # The axioms, Eq. (3) and (4), and by how much weights miss them, Eq. (8) and (9)
 
 
 def channel_drops(
-    model: nn.Module, layer: str, inputs: Tensor, classes: int | Tensor | None = None, *, batch_size: int = 256
+    model: nn.Module, layer: str, inputs: Tensor, targets: int | Tensor | None = None, *, batch_size: int = 256
 ) -> Tensor:
     """Return D_k, by how much the score falls when channel k is set to zero, Eq. (3): (B, K).
 
     The part behind the layer runs ``batch_size`` ablated outputs at a time, the part before runs once. Raises a
     ValueError as :class:`~compactvision.explanation.heads.Head` does where the layer is not the only way to the output.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from compactvision.explanation.xgrad_cam import channel_drops
+    >>> model = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(2, 1, bias=False))
+    >>> _ = model[2].weight.data.copy_(torch.tensor([[3.0, -1.0]]))
+    >>> channel_drops(model, "0", torch.tensor([[[[1.0]], [[2.0]]]]))
+    tensor([[ 3., -2.]])
     """
     check_inputs(inputs)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     head = Head(model, layer, inputs)
-    chosen = chosen_classes(head.output, classes)
+    chosen = chosen_targets(head.output, targets)
     score = head.output.gather(1, chosen[:, None])[:, 0]
     images, channels = head.activation.shape[:2]
     left = []
@@ -86,7 +78,7 @@ def conservation_residual(score: Tensor, mass: Tensor) -> Tensor:
 
 
 def bias_term(
-    model: nn.Module, layer: str, inputs: Tensor, classes: int | Tensor | None = None, *, strict: bool = True
+    model: nn.Module, layer: str, inputs: Tensor, targets: int | Tensor | None = None, *, strict: bool = True
 ) -> Tensor:
     """Return epsilon of Eq. (5), what the biases behind a layer add to the score: (B,).
 
@@ -95,7 +87,7 @@ def bias_term(
 
     Parameters
     ----------
-    model, layer, inputs, classes : as in :func:`gather`.
+    model, layer, inputs, targets : as in :func:`gather`.
     strict : bool, default True
         Refuse layers for which the identity does not hold. With False they count as if they had no bias.
 
@@ -103,6 +95,16 @@ def bias_term(
     ------
     ValueError
         Where a layer behind is neither affine nor in :data:`HOMOGENEOUS`, or the inputs reach the score past the layer.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from compactvision.explanation.xgrad_cam import bias_term
+    >>> model = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(2, 1))
+    >>> _ = model[2].bias.data.fill_(0.5)
+    >>> bias_term(model, "0", torch.rand(3, 2, 1, 1))
+    tensor([0.5000, 0.5000, 0.5000])
     """
     check_inputs(inputs)
     modules = {name: m for name, m in model.named_modules() if name != layer and not any(m.children())}
@@ -114,7 +116,7 @@ def bias_term(
         probe = inputs.detach().clone().requires_grad_()
         with hooks.replace_output(model, layer, cut), hooks.capture(model, list(modules), repeated=True) as outputs:
             logits = model(probe)
-        chosen = chosen_classes(logits, classes)
+        chosen = chosen_targets(logits, targets)
         score = logits.gather(1, chosen[:, None]).sum()
         calls = [(name, u) for name in outputs for u in outputs[name] if isinstance(u, Tensor) and u.requires_grad]
         found = torch.autograd.grad(score, [probe, *(u for _, u in calls)], allow_unused=True)
@@ -145,55 +147,3 @@ def _contribution(name: str, module: nn.Module, gradient: Tensor, strict: bool) 
     if isinstance(module, nn.Linear):
         gradient = gradient.movedim(-1, 1)
     return gradient.flatten(2).sum(2) @ wide(bias) if gradient.ndim > 2 else gradient @ wide(bias)
-
-
-# The weights, Eq. (7)
-
-
-def xgrad_cam_weights(activation: Tensor, gradient: Tensor) -> Tensor:
-    """Average the gradient with the normalised activation for weights, Eq. (7): w_k A_k is the sum of g F.
-
-    Parameters
-    ----------
-    activation, gradient : (B, K, H, W). The derivation assumes activations >= 0, behind a ReLU.
-
-    Returns
-    -------
-    (B, K). A channel that is zero everywhere has the weight 0. Where positive and negative activations cancel to less
-    than a thousandth, Eq. (7) would divide by nearly nothing: the weight of Grad-CAM is taken, with a warning. (The
-    official script adds 1e-6 to every denominator instead.)
-    """
-    mapped, slope = wide(activation), wide(gradient)
-    total, size = mapped.sum((2, 3)), mapped.abs().sum((2, 3))  # A_k and its absolute counterpart, (B, K)
-    cancels = (total.abs() <= _CANCELS * size) & (size > 0)
-    if cancels.any():
-        warnings.warn(
-            f"{int(cancels.sum())} channels with positive and negative activations sum to nearly 0 and get the weight "
-            "of Grad-CAM; XGrad-CAM is meant for a layer behind a ReLU",
-            stacklevel=2,
-        )
-    quotient = (slope * mapped).sum((2, 3)) / torch.where(cancels | (size == 0), 1, total)
-    return torch.where(cancels, slope.mean((2, 3)), quotient).to(activation.dtype)
-
-
-class XGradCAM:
-    """XGrad-CAM of one layer of a network: call it with images to get their maps.
-
-    Parameters
-    ----------
-    model, layer : as in :func:`gather`.
-    """
-
-    def __init__(self, model: nn.Module, layer: str) -> None:
-        if layer not in dict(model.named_modules()):
-            raise ValueError(f"layer: the model has no layer {layer!r}")
-        self.model, self.layer = model, layer
-
-    def raw(self, inputs: Tensor, classes: int | Tensor | None = None) -> Tensor:
-        """Return the signed map at the layer's own size, (B, H, W), of which the axioms speak."""
-        seen = gather(self.model, self.layer, inputs, classes)
-        return weighted_map(seen.activation, xgrad_cam_weights(seen.activation, seen.gradient))
-
-    def __call__(self, inputs: Tensor, classes: int | Tensor | None = None) -> Tensor:
-        """Return pictures (B, height, width) in [0, 1]; the class with the largest logit by default."""
-        return picture(self.raw(inputs, classes), inputs.shape[-2:])
