@@ -1,0 +1,43 @@
+"""Each paper's entry points: named by its package, shown with an example, which tests/test_examples.py runs."""
+
+import doctest
+import importlib
+import inspect
+
+import pytest
+
+ENTRY_POINTS = {
+    "explanation.unit_ablation": {"cache_layer", "importance", "unit_drops"},
+    "explanation.xgrad_cam": {"XGradCAM", "bias_term", "channel_drops", "xgrad_cam_weights"},
+    "pruning.autobot": {"LearnedGates", "binary_loss", "budget_loss", "count_operations", "learn_gates"},
+    "pruning.dcff": {"DynamicFusion", "FusedConv2d", "compact", "fuse", "fused_layers"},
+    "pruning.energy_aware_pruning": {"energy", "rank"},
+    "pruning.lrp_pruning": {"lrp", "relevance"},
+    "pruning.proximal_network_slimming": {
+        "NetworkSlimming",
+        "ProximalSlimming",
+        "behind_scales",
+        "fold_shifts",
+        "scales_at_zero",
+    },
+    "pruning.rvsm_sparsity": {"RelaxedSplitting"},
+}
+
+
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_entry_points_have_examples(name):
+    module = importlib.import_module(f"compactvision.{name}")
+    missing = []
+    for entry in sorted(ENTRY_POINTS[name]):
+        (found,) = doctest.DocTestFinder(recurse=False).find(getattr(module, entry), entry, globs={})
+        missing += [] if found.examples else [entry]
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in ENTRY_POINTS if hasattr(importlib.import_module(f"compactvision.{name}"), "__path__")]
+)
+def test_a_package_exports_them_and_modules_alone(name):
+    package = importlib.import_module(f"compactvision.{name}")
+    exported = {entry for entry in package.__all__ if not inspect.ismodule(getattr(package, entry))}
+    assert exported == ENTRY_POINTS[name]
