@@ -36,6 +36,7 @@ def test_what_an_entry_needs_stands_before_it():
     for place, entry in enumerate(ENTRIES):
         for name in entry.needs:
             assert ENTRIES.index(find(name)) < place
+            assert set(find(name).needs) <= set(entry.needs)
             assert set(entry.seeds) <= set(find(name).seeds)
 
 

@@ -6,6 +6,7 @@ import pytest
 from compactvision import records
 from compactvision.__main__ import main
 from compactvision.claims import verdicts
+from compactvision.experiment.collect import only_run
 from compactvision.queue import report, state
 from compactvision.queue.entries import Entry
 from compactvision.queue.state import Places
@@ -154,15 +155,22 @@ def test_without_git_the_sealed_commit_counts_as_long_as_the_files_are_those(no_
         provenance.sealed_commit()
 
 
-def test_the_command_tells_the_status_and_refuses_nonsense(places, capsys):
+def test_the_command_tells_the_status_and_refuses_nonsense(places, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("COMPACTVISION_CACHE", str(tmp_path / "cache"))
     folder = ["--work", str(places.work), "--out", str(places.out)]
     assert main(["queue", "status", "--only", "dcff/vgg16", *folder]) == 0
     out = capsys.readouterr().out
     assert "dcff/vgg16, seed 0" in out
     assert "0 of 1 jobs are done" in out
+    assert main(["queue", "status", "--only", "autobot/vgg16-tuned", *folder]) == 0
+    named = [line.split(",")[0].strip() for line in capsys.readouterr().out.splitlines()[1:-1]]
+    assert named == ["baselines/vgg16", "autobot/vgg16-cut", "autobot/vgg16-tuned"]  # with what it starts from
     assert main(["queue", "status", "--only", "dcff/vgg17", *folder]) == 2
     assert "'dcff/vgg17' is no entry of the queue; known are baselines/resnet56" in capsys.readouterr().err
     assert main(["queue", "run", "--epochs", "0", *folder]) == 2
     assert "epochs: 0 is not at least 1" in capsys.readouterr().err
+    with only_run("queue", "trained"):
+        assert main(["queue", "run", "--only", "dcff/vgg16", *folder]) == 1
+    assert "another trained run is going on (queue, process" in capsys.readouterr().err
     assert main(["queue", "keep", str(places.out)]) == 2
     assert main(["queue", "walk"]) == 2

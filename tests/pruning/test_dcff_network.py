@@ -133,6 +133,13 @@ class TestFusedConv:
 
 
 class TestNetworks:
+    def test_training_flags_are_those_of_the_narrow_network(self):
+        full, narrow = models.small_cnn(widths=(8, 10)), models.small_cnn(widths=(4, 5)).eval()
+        fused = dcff.fuse(narrow, full)
+        assert not any(module.training for module in fused.modules())
+        assert not any(module.training for module in dcff.compact(fused).modules())
+        assert all(module.training for module in dcff.compact(fused.train()).modules())
+
     def test_published_initialisation_of_a_network(self):
         model = chain(norm=False)
         assert [name for name, _, _ in dcff.fused_layers(model)] == ["features.0", "features.3"]

@@ -12,6 +12,7 @@ import torch
 
 from compactvision import records
 from compactvision.experiment import resolve_device
+from compactvision.experiment.collect import only_run
 from compactvision.queue import rehearsal, report
 from compactvision.queue.entries import ENTRIES, Entry, find
 from compactvision.queue.recipes import Scale
@@ -33,7 +34,7 @@ def execute(asked: argparse.Namespace, say: Say) -> int:
     if asked.queue_command == "commit":
         say(sealed_commit())
         return 0
-    entries = [find(name) for name in asked.only] if asked.only else list(ENTRIES)
+    entries = _with_needs(asked.only) if asked.only else list(ENTRIES)
     scale = Scale(asked.epochs, asked.images, asked.batch_size, getattr(asked, "dry", False))
     work_folder = asked.work or cache_folder() / "queue"
     if scale.dry:
@@ -46,14 +47,20 @@ def execute(asked: argparse.Namespace, say: Say) -> int:
     return _run(entries, scale, places, asked, say)
 
 
+def _with_needs(names: list[str]) -> list[Entry]:
+    """Return the named entries and what they start from, in the list's order."""
+    named = [find(name) for name in names]
+    needed = {name for entry in named for name in entry.needs}
+    return [entry for entry in ENTRIES if entry in named or entry.name in needed]
+
+
 def _run(entries: list[Entry], scale: Scale, places: Places, asked: argparse.Namespace, say: Say) -> int:
     device = resolve_device(asked.device)
-    wanted = [find(name) for entry in entries for name in entry.needs]
-    entries = list(dict.fromkeys([*wanted, *entries])) if asked.only else entries
-    launch = launcher(places, scale, str(device), 2 if device.type == "cuda" else None)
-    runner = Runner(entries, places, capacity(device.type, asked.processes), launch, asked.minutes, say)
-    with heeding_signals(runner):
-        outcome = runner.run()
+    with only_run("queue", scale.kind) as lock:
+        launch = launcher(places, scale, str(device), 2 if device.type == "cuda" else None, lock)
+        runner = Runner(entries, places, capacity(device.type, asked.processes), launch, asked.minutes, say)
+        with heeding_signals(runner):
+            outcome = runner.run()
     for path in report.hand_out(entries, places, say):
         say(f"written: {path}")
     say(report.status(entries, places))

@@ -194,8 +194,11 @@ def heeding_signals(runner: Runner) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def launcher(places: Places, scale: Scale, device: str, threads: int | None) -> Launch:
-    """Return what starts a job as a process of its own, its output appended to the log in its folder."""
+def launcher(places: Places, scale: Scale, device: str, threads: int | None, lock: int | None = None) -> Launch:
+    """Return what starts a job as a process of its own, its output appended to its log.
+
+    The process inherits the open file ``lock``, so that a job which outlives a killed call keeps the next one out.
+    """
     options = ["--work", str(places.work), "--out", str(places.out), "--device", device]
     for name in ("epochs", "images", "batch_size"):
         value = getattr(scale, name)
@@ -210,7 +213,8 @@ def launcher(places: Places, scale: Scale, device: str, threads: int | None) -> 
         folder.mkdir(parents=True, exist_ok=True)
         with log_path(places, entry, seed).open("a", encoding="utf-8") as log:
             command = [sys.executable, "-m", "compactvision.queue.worker", entry.name, str(seed), *options]
-            return subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+            inherited = () if lock is None or os.name != "posix" else (lock,)
+            return subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, pass_fds=inherited)
 
     return launch
 

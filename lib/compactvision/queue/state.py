@@ -18,7 +18,18 @@ from compactvision.records.record import write_text
 
 RECORD, CHECKPOINT, RESULT = "record.json", "fit.pt", "result.safetensors"
 PROGRESS, IDENTITY = "progress.json", "identity.json"
-CODE = ("data", "measure", "models", "pruning", "queue", "surgery", "training")
+CODE = (
+    "data",
+    "explanation",
+    "measure",
+    "models",
+    "pruning",
+    "queue",
+    "surgery",
+    "training",
+    "hooks.py",
+    "proximal.py",
+)
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from compactvision import records, training
+from compactvision import notebooks, records, training
 from compactvision.experiment import resolve_device
-from compactvision.experiment.worker import peak_memory_mb, run_seed
+from compactvision.experiment.worker import notebook_digest, peak_memory_mb, run_seed
 from compactvision.queue import arms, rehearsal, state
 from compactvision.queue.entries import FULL, Entry, find
 from compactvision.queue.job import Job
@@ -35,7 +35,7 @@ def work(
 ) -> int:
     """Do one job in this process, or the next piece of it; returns the exit status."""
     folder = places.folder(entry, seed)
-    state.prepare(folder, identity(scale, device))
+    state.prepare(folder, identity(entry, scale, device))
     try:
         if entry.kind == FULL:
             record = rehearsal.record(entry, seed) if scale.dry else _notebook(entry, seed, device)
@@ -54,10 +54,12 @@ def work(
     return FINISHED
 
 
-def identity(scale: Scale, device: torch.device) -> dict[str, object]:
+def identity(entry: Entry, scale: Scale, device: torch.device) -> dict[str, object]:
     """Return what two pieces of one job must have in common."""
     where = records.describe_device(device.type)
-    return {**asdict(scale), "code": state.code(), "versions": records.versions(), "device": [where.kind, where.name]}
+    notebook = notebook_digest(notebooks.find(entry.slug)) if entry.kind == FULL else None
+    code = {"code": state.code(), "notebook": notebook, "versions": records.versions()}
+    return {**asdict(scale), **code, "device": [where.kind, where.name]}
 
 
 def _trained(
@@ -91,7 +93,7 @@ def _notebook(entry: Entry, seed: int, device: torch.device) -> Record:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do one job; SIGTERM lets it stop behind a checkpoint."""
+    """Do one job; SIGTERM or SIGINT lets it stop behind a checkpoint."""
     parser = argparse.ArgumentParser(prog="python -m compactvision.queue.worker", description=main.__doc__)
     parser.add_argument("name")
     parser.add_argument("seed", type=int)
@@ -104,7 +106,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--dry", action="store_true")
     asked = parser.parse_args(arguments)
     told: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: told.append(number))
     scale = Scale(asked.epochs, asked.images, asked.batch_size, asked.dry)
     places = state.Places(asked.work, asked.out, scale.kind)
     return work(find(asked.name), asked.seed, scale, places, resolve_device(asked.device), lambda: bool(told))

@@ -88,7 +88,7 @@ class XGradCAM:
     >>> from compactvision.explanation.xgrad_cam import XGradCAM
     >>> explain = XGradCAM(models.pretrained("resnet20_cifar10"), "layer2")
     >>> images = torch.rand(2, 3, 32, 32)
-    >>> maps = explain(images, targets=3)  # of one class; the one with the largest logit by default
+    >>> maps = explain(images, targets=3)  # by default the class with the largest logit
     >>> maps.shape, explain.raw(images).shape
     (torch.Size([2, 32, 32]), torch.Size([2, 16, 16]))
     """

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 EPSILON = 1e-7
-"""Inside the logarithm of the published criterion."""
+"""Inside the logarithm of the published importance."""
 
 
 def distances(weight: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ def divergences(distances: Tensor, temperature: float) -> Tensor:
 def importance(distances: Tensor, temperature: float, *, mode: str = "exact", previous: Tensor | None = None) -> Tensor:
     """Return how distinctive each filter is: the sum of the divergences of its row from all rows, (c,).
 
-    Eq. (2), the dynamic-coded criterion of :cite:`lin2021dcff`; divided by a large temperature it is the sum of
+    Eq. (2), the dynamic-coded importance of :cite:`lin2021dcff`; divided by a large temperature it is the sum of
     distances, Eq. (6).
 
     Parameters
