@@ -138,9 +138,18 @@ def in_reference(page: str, method: str) -> str:
 
 
 def in_contract(project: str, method: str) -> str:
-    """Return ``lib/pyproject.toml`` with a module in the contract that keeps papers apart."""
-    contract = r'type = "independence"\nmodules = \[\n((?:    "[\w.]+",\n)*)\]'
-    return _sorted_into(project, contract, f'    "{method}",\n')
+    """Return ``lib/pyproject.toml`` with a module among the papers that are kept apart.
+
+    Where the family has a contract of its own floors, the module stands beside the other papers on its highest.
+    """
+    modules = re.search(r'type = "independence"\nmodules = \[\n((?:    "[\w.]+",\n)*)\]', project)
+    if modules is None:
+        raise LookupError("its contract of independence has no list of modules")
+    lines = sorted({*modules[1].splitlines(keepends=True), f'    "{method}",\n'})
+    project = project[: modules.start(1)] + "".join(lines) + project[modules.end(1) :]
+    family, slug = method.rsplit(".", 1)
+    floors = rf'containers = \["{re.escape(family)}"\]\n(?:\w[^\n]*\n)*?layers = \[\n    "[^"\n]*(?=")'
+    return _behind(project, floors, f" | {slug}") if f'containers = ["{family}"]' in project else project
 
 
 def exported(source: str, name: str) -> str:
@@ -153,14 +162,6 @@ def exported(source: str, name: str) -> str:
     tall = "\n" + "".join(f'    "{one}",\n' for one in every)
     text = flat if "\n" not in names[1] and len(flat) < 105 else tall
     return source[: names.start(1)] + text + source[names.end(1) :]
-
-
-def _sorted_into(text: str, pattern: str, line: str) -> str:
-    found = re.search(pattern, text)
-    if found is None:
-        raise LookupError("its contract of independence has no list of modules")
-    lines = sorted({*found[1].splitlines(keepends=True), line})
-    return text[: found.start(1)] + "".join(lines) + text[found.end(1) :]
 
 
 def _split(text: str, words: str, *, last: bool = False) -> tuple[str, str]:
