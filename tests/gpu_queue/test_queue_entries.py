@@ -1,5 +1,6 @@
 """The list, and the whole of it tried on the CPU with tiny numbers."""
 
+import os
 import subprocess
 
 import pytest
@@ -62,12 +63,20 @@ def test_every_training_has_an_arm_with_files_that_exist():
     ],
 )
 def test_make_calls_it_with_the_python_that_is_there(repo, given, command):
-    done = subprocess.run(["make", "--dry-run", *given], cwd=repo, capture_output=True, text=True, check=True)
-    said = done.stdout.split()
-    assert " ".join(said[said.index("queue") :]) == command
-    bare = [*given, "VENV=none", "PYTHON=python3"]
-    done = subprocess.run(["make", "--dry-run", *bare], cwd=repo, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("PYTHONPATH=lib python3 -m compactvision queue")
+    words = _dry_make(repo, *given).split()
+    assert " ".join(words[words.index("queue") :]) == command
+    bare = _dry_make(repo, *given, "VENV=none", "PYTHON=python3")
+    assert bare.startswith("PYTHONPATH=lib python3 -m compactvision queue")
+
+
+def _dry_make(repo, *arguments):
+    """Return the commands that make would run, also where the tests themselves run under make."""
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    }
+    command = ["make", "--dry-run", "--no-print-directory", *arguments]
+    done = subprocess.run(command, cwd=repo, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout
 
 
 def test_the_whole_list_runs_dry_and_would_answer_the_claims(tmp_path, capsys):
