@@ -32,7 +32,7 @@ class Recipe:
     batch_size: int = 128
     crop: int = 4
     flip: bool = True
-    peak_rate: float = 0.4
+    learning_rate: float = 0.4
     momentum: float = 0.9
     weight_decay: float = 5e-4
     precision: str = "fp32"
@@ -42,9 +42,9 @@ class Recipe:
 
 GENERATED_TEST_IMAGES = 2_000
 RECIPES = {
-    "resnet20_glyphs": Recipe("glyphs", 6, (("n", 10_000),), crop=2, flip=False, peak_rate=0.2),
+    "resnet20_glyphs": Recipe("glyphs", 6, (("n", 10_000),), crop=2, flip=False, learning_rate=0.2),
     "resnet20_cifar10": Recipe("cifar10", 10),
-    "resnet56_cifar10": Recipe("cifar10", 2, peak_rate=0.1, grown_from="resnet20_cifar10"),
+    "resnet56_cifar10": Recipe("cifar10", 2, learning_rate=0.1, grown_from="resnet20_cifar10"),
 }
 
 
@@ -122,7 +122,7 @@ def _fit(
     folder.mkdir(parents=True, exist_ok=True)
     optimizer = torch.optim.SGD(
         model.parameters(),
-        lr=recipe.peak_rate,
+        lr=recipe.learning_rate,
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
         nesterov=True,
