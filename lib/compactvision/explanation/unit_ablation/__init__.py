@@ -1,4 +1,4 @@
-"""Importance of single units by ablation :cite:`zhou2018revisiting`, in the paper's order.
+"""Importance of single units by ablation (Zhou, Sun, Bau and Torralba 2018), in the paper's order.
 
 Equation numbers are those of the chapter. The package's files: ``ablations`` (what is done to a layer's output),
 ``class_drops`` (what it costs, overall and class by class), ``attributes`` (what could be known without ablating) and

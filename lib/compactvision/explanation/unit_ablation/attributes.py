@@ -1,7 +1,7 @@
 """What units look like from outside, Eq. (5): the attributes that the paper compares with the damage of ablation.
 
 N images, U units, C classes. Attributes are read from the cached activation or the weights; none needs an ablation.
-:mod:`compactvision.explanation.unit_ablation.class_drops` measures the damage that they are meant to predict.
+``class_drops`` measures the damage that they are meant to predict.
 """
 
 from __future__ import annotations
