@@ -48,7 +48,8 @@ def _remember(module: nn.Module, name: str) -> Callable[[], None]:
     version = None if buffer.is_inference() else buffer._version
 
     def restore() -> None:
-        if version is None or buffer._version != version:
+        written = version is None or buffer._version != version  # statistics of BatchNorm change without a new version
+        if written or not (buffer.is_meta or torch.equal(buffer, before)):
             with torch.inference_mode():
                 buffer.copy_(before)
         module._buffers[name] = buffer

@@ -8,9 +8,8 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
-from compactvision.surgery.apply import planned_modules
 from compactvision.surgery.graph import ChannelGraph
-from compactvision.surgery.plan import Plan
+from compactvision.surgery.plan import Plan, planned_modules
 
 Gate = Callable[[Tensor, Tensor], Tensor]
 """From activations (B, C, ...) and gates (C,) to gated activations."""

@@ -22,7 +22,8 @@ from compactvision import measure
 from compactvision.measure.state import ExampleInputs
 from compactvision.models.layers import ChannelMap
 from compactvision.surgery.coupling import RESIDUAL_FORMS, Coupling, couple
-from compactvision.surgery.recording import is_depthwise, record
+from compactvision.surgery.recording import is_depthwise
+from compactvision.surgery.tracing import record
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from compactvision.models.layers import ChannelMap
 from compactvision.surgery.graph import ChannelGraph
 
 
@@ -108,3 +109,27 @@ def _refuse_empty(graph: ChannelGraph, kept: Tensor) -> None:
         for what, units in (("input", layer.reads), ("output", layer.writes)):
             if not kept[units].any():
                 raise ValueError(f"keep: layer {layer.name!r} would be left without an {what} channel")
+
+
+def planned_modules(model: nn.Module, plan: Plan) -> dict[str, nn.Module]:
+    """Return the plan's layers in the model; raise where they are not those that the plan was made for."""
+    modules = dict(model.named_modules())
+    found = {}
+    for name, layer in plan.graph.layers.items():
+        module = modules.get(layer.path)
+        widths = None if module is None else _widths(module)
+        expected = (layer.reads.numel(), layer.writes.numel())
+        if widths != expected:
+            raise ValueError(f"plan: layer {name!r} has {expected} channels in the plan, {widths} in the model")
+        found[name] = module
+    return found
+
+
+def _widths(module: nn.Module) -> tuple[int, int] | None:
+    if isinstance(module, (nn.Conv2d, ChannelMap)):
+        return module.in_channels, module.out_channels
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features
+    if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+        return module.num_features, module.num_features
+    return None

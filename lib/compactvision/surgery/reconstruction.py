@@ -17,9 +17,8 @@ from torch import Tensor, nn
 
 from compactvision.measure import evaluating
 from compactvision.measure.state import placement
-from compactvision.surgery.apply import planned_modules
 from compactvision.surgery.layers import named_layers
-from compactvision.surgery.plan import Plan
+from compactvision.surgery.plan import Plan, planned_modules
 
 LARGEST = 2**24  # numbers in one block of unfolded pixels
 
