@@ -12,34 +12,26 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from compactvision.surgery.dependence import SHAPED_LIKE, Dependence, memory
+from compactvision.surgery.functions import (
+    ADDING,
+    CALLED,
+    JOINING,
+    LEAKING,
+    NEEDING_ALL,
+    RESHAPING,
+    SCALING,
+    keeps_channels,
+    name_of,
+    tensors_in,
+)
 from compactvision.surgery.layers import named_layers
 from compactvision.surgery.outputs import output_tensors
 from compactvision.surgery.recording import LAYERS, OUTPUT, Recording, Sum, is_depthwise
-
-_ELEMENTWISE = (
-    "relu relu6 hardtanh leaky_relu elu celu selu gelu silu mish softplus sigmoid tanh hardswish hardsigmoid "
-    "logsigmoid softsign softshrink hardshrink tanhshrink threshold clamp clamp_min clamp_max abs neg negative "
-    "positive sign square sqrt rsqrt reciprocal exp log log1p sin cos erf pow round floor ceil nan_to_num dropout "
-    "dropout1d dropout2d feature_dropout alpha_dropout feature_alpha_dropout clone contiguous detach data to "
-    "float half bfloat16 double type requires_grad prelu"
-)
-_SPATIAL = "max_pool2d max_pool2d_with_indices avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d interpolate upsample"
-_KEEPING = frozenset((*_ELEMENTWISE.split(), *_SPATIAL.split()))
-_NEEDING_ALL = frozenset({"softmax", "log_softmax"})
-_ADDING = frozenset({"add", "radd", "iadd", "sub", "subtract", "rsub", "isub"})
-_SCALING = frozenset({"mul", "multiply", "rmul", "imul", "div", "divide", "true_divide", "rdiv", "rtruediv", "idiv"})
-_JOINING = frozenset({"cat", "concat", "concatenate"})
-_REDUCING = frozenset({"mean", "sum", "amax", "amin", "var", "std"})
-_RESHAPING = frozenset({"flatten", "view", "reshape", "squeeze", "unsqueeze"})
-_LEAKING = frozenset({"numpy", "array", "dlpack", "data_ptr", "untyped_storage", "storage", "tolist", "set", "map"})
-_CALLED = {"conv2d": (nn.Conv2d, 1), "linear": (nn.Linear, 1), "batch_norm": ((nn.BatchNorm1d, nn.BatchNorm2d), 3)}
-"""Functions that a subclass of a layer calls with its own weight: the class, and the weight's position."""
 
 
 class Follower(TorchFunctionMode):
@@ -89,26 +81,26 @@ class Follower(TorchFunctionMode):
         kwargs = kwargs or {}
         if self.inside_layer:
             return func(*args, **kwargs)
-        name = _name(func)
+        name = name_of(func)
         used = [value for value in pytree.tree_leaves((args, kwargs)) if value in self.dependence]
-        if used and name in _LEAKING:
+        if used and name in LEAKING:
             raise self._refusal(name)
         self.inside_function = True
         try:
             result = func(*args, **kwargs)
-            if name not in SHAPED_LIKE and (_tensors(result) or self._written):
+            if name not in SHAPED_LIKE and (tensors_in(result) or self._written):
                 self._follow(name, args, kwargs, used, result)
         finally:
             self.inside_function, self._written = False, set()
         return result
 
     def _follow(self, name: str, args: tuple, kwargs: dict, used: list[Tensor], result: object) -> None:
-        results = _tensors(result)
+        results = tensors_in(result)
         if not self._written <= {memory(tensor) for tensor in results}:
             raise self._refusal(name)
         for tensor in used:
             self._known(tensor, f"calls {name!r} on")
-        owner = self._owner(name, args, kwargs) if name in _CALLED else None
+        owner = self._owner(name, args, kwargs) if name in CALLED else None
         if owner is not None:
             self.run_layer(*owner, args[:1] or (kwargs["input"],), result)
         elif used and any(tensor in self.dependence for tensor in results):
@@ -117,16 +109,16 @@ class Follower(TorchFunctionMode):
     def _pass_on(self, name: str, args: tuple, kwargs: dict, used: list[Tensor], result: Tensor) -> None:
         source = used[0]
         labels = self.labels_of(source)
-        if _keeps_channels(name, source, args, kwargs):
+        if keeps_channels(name, source, args, kwargs):
             self.label(result, labels)
-        elif name in _ADDING or name in _SCALING:
+        elif name in ADDING or name in SCALING:
             self._combine(name, args, kwargs, result)
-        elif name in _JOINING:
+        elif name in JOINING:
             self._concatenate(name, args, kwargs, result)
-        elif name in _NEEDING_ALL:
+        elif name in NEEDING_ALL:
             self.found.fix(labels, OUTPUT)
             self.label(result, labels)
-        elif name in _RESHAPING:
+        elif name in RESHAPING:
             self.label(result, self._reshaped(name, source, result))
         else:
             raise self._refusal(name)
@@ -138,7 +130,7 @@ class Follower(TorchFunctionMode):
         first, second = ([operand for operand in operands if operand is not None] + [None])[:2]
         if second is None:  # with numbers, or with what is the same for all channels
             self.label(result, first[0])
-        elif name in _ADDING:
+        elif name in ADDING:
             fresh = self.found.fresh(len(first[0]))
             self.found.sums.append(Sum([first, second], fresh))
             self.label(result, fresh)
@@ -192,24 +184,24 @@ class Follower(TorchFunctionMode):
             raise ValueError(
                 f"layer {name!r}: surgery needs an input (B, C) or, but for linear layers, (B, C, H, W); got {shape}"
             )
-        reads = self._known(args[0], "reads") if args[0] in self.dependence else None
+        reads = self._known(args[0], "reads", name) if args[0] in self.dependence else None
         call = self.found.book(name, path, module, reads, (args[0].shape[1], result.shape[1]))
         self.label(result, call.writes, name)
 
-    def _known(self, tensor: Tensor, does: str) -> list[int]:
+    def _known(self, tensor: Tensor, does: str, place: str = "") -> list[int]:
         """Return the labels of a tensor that depends on a layer; raise if it was made out of sight."""
         labels = self.labels_of(tensor)
-        if labels is None:
-            raise ValueError(
-                f"model: {self._place()!r} {does} a tensor that was made or written to where surgery cannot see it: by "
-                "a scripted function, an extension, or through another name of its memory"
-            )
-        return labels
+        if labels is not None:
+            return labels
+        raise ValueError(
+            f"model: {place or self._place()!r} {does} a tensor that was made or written to where surgery cannot see it: "
+            "by a scripted function, an extension, or through another name of its memory"
+        )
 
     def _owner(self, name: str, args: tuple, kwargs: dict) -> tuple[str, str, nn.Module] | None:
         """Return the running module where it is a subclass of a layer and this is the call with its own weight."""
         module = self.running[-1][2]
-        kind, position = _CALLED.get(name, ((), 0))
+        kind, position = CALLED.get(name, ((), 0))
         if not isinstance(module, kind) or type(module) in LAYERS or module.weight is None:
             return None
         weight = args[position] if len(args) > position else kwargs.get("weight")
@@ -255,56 +247,3 @@ class Follower(TorchFunctionMode):
                 self.run_layer(name, path, module, args, result)
 
         return enter, leave
-
-
-def _name(func: Callable) -> str:
-    """Return the function's name without underscores; of an attribute, the attribute's name."""
-    name = getattr(func, "__name__", str(func))
-    if name == "__get__":
-        name = getattr(func.__self__, "__name__", name)
-    return name.strip("_")
-
-
-def _keeps_channels(name: str, source: Tensor, args: tuple, kwargs: dict) -> bool:
-    """Return whether each channel of the result is made from the same channel of ``source``, and from nothing else."""
-    if name in _KEEPING:
-        return _alone(source, args, kwargs)
-    if name in _REDUCING:
-        return _pools(source, args, kwargs)
-    if name == "pad":
-        return not any(_padding(args, kwargs)[2 * (source.ndim - 2) :])
-    return name == "getitem" and _leaves_channels(args[1], source.ndim)
-
-
-def _alone(source: Tensor, args: tuple, kwargs: dict) -> bool:
-    """Return whether a function's first argument is ``source`` and no other tensor has more than one element."""
-    given = [value for value in pytree.tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
-    return given[0] is source and all(value is source or value.numel() == 1 for value in given[1:])
-
-
-def _tensors(result: object) -> list[Tensor]:
-    values = result if isinstance(result, (tuple, list)) and not isinstance(result, torch.Size) else [result]
-    return [value for value in values if isinstance(value, Tensor)]
-
-
-def _padding(args: tuple, kwargs: dict) -> tuple[int, ...]:
-    return tuple(args[1] if len(args) > 1 else kwargs["pad"])
-
-
-def _pools(source: Tensor, args: tuple, kwargs: dict) -> bool:
-    """Return whether a reduction is over pixels alone."""
-    dims = args[1] if len(args) > 1 else kwargs.get("dim", kwargs.get("axis"))
-    if isinstance(dims, bool):  # var(x, unbiased) over everything
-        return False
-    dims = () if dims is None else (dims,) if isinstance(dims, int) else tuple(dims)
-    return bool(dims) and all(dim % source.ndim > 1 for dim in dims)
-
-
-def _leaves_channels(key: object, ndim: int) -> bool:
-    """Return whether an index takes all images and channels, and of the pixels a range."""
-    full = slice(None)
-    if isinstance(key, tuple) and key and key[0] is Ellipsis and len(key) <= ndim - 1:
-        key = (full,) * (ndim - len(key) + 1) + key[1:]
-    return (
-        isinstance(key, tuple) and len(key) > 1 and key[0] == key[1] == full and all(isinstance(k, slice) for k in key)
-    )
