@@ -460,3 +460,21 @@ def test_a_timing_does_not_ask_for_right_outputs_but_a_plan_within_it_does():
     assert surgery.measured_latency(model, SHAPE, warmup=0, repeats=1)(plan) > 0
     with pytest.raises(ValueError, match="computes something else"):
         surgery.prune(model, plan)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 4, 4), (3, 2, 2)])
+def test_an_example_that_the_network_cannot_run_on_is_named(shape):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 5))
+    with pytest.raises(ValueError, match=r"example_inputs: '\d' fails on \(1, "):
+        surgery.channel_graph(model, shape)
+
+
+def test_googlenet_with_its_auxiliary_heads_trains_after_the_cut(shaken):
+    torchvision = pytest.importorskip("torchvision")
+    model = shaken(torchvision.models.googlenet(weights=None, init_weights=False, num_classes=4, transform_input=True))
+    graph = surgery.channel_graph(model, (3, 64, 64))
+    small = surgery.prune(model, half(graph)).train()
+    outputs = small(torch.randn(2, 3, 64, 64))
+    sum(output.sum() for output in outputs).backward()
+    assert small.aux1.fc2.weight.shape == (4, 512)
+    assert small.aux1.conv.conv.weight.grad.shape == (64, 256, 1, 1)

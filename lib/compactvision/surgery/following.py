@@ -50,8 +50,14 @@ class Follower(TorchFunctionMode):
     def run(self, inputs: tuple[Tensor, ...]) -> Recording:
         """Run the model on ``inputs`` and return what was found."""
         before = {name: (id(value), value.data_ptr()) for name, value in self.model.named_parameters()}
-        with self._hooked(), self.dependence, self:
-            outputs = self.model(*inputs)
+        try:
+            with self._hooked(), self.dependence, self:
+                outputs = self.model(*inputs)
+        except ValueError:
+            raise
+        except Exception as error:
+            shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
+            raise ValueError(f"example_inputs: {self._place()!r} fails on {shapes}: {error}") from error
         after = {name: (id(value), value.data_ptr()) for name, value in self.model.named_parameters()}
         for name in before:
             if before[name] != after.get(name):
@@ -194,8 +200,8 @@ class Follower(TorchFunctionMode):
         if labels is not None:
             return labels
         raise ValueError(
-            f"model: {place or self._place()!r} {does} a tensor that was made or written to where surgery cannot see it: "
-            "by a scripted function, an extension, or through another name of its memory"
+            f"model: {place or self._place()!r} {does} a tensor that was made or written to where surgery cannot see "
+            "it: by a scripted function, an extension, or through another name of its memory"
         )
 
     def _owner(self, name: str, args: tuple, kwargs: dict) -> tuple[str, str, nn.Module] | None:
