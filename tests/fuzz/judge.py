@@ -25,8 +25,9 @@ PACKAGE = str(Path(compactvision.__file__).parent)
 HERE = str(Path(__file__).parent)
 OUTCOMES = ("clear", "unnamed", "raw type", "raw value", "torch", "nonsense", "nan", "accepted", "hang", "killed")
 """``clear``: an error of our own that names an argument; ``unnamed``: of our own, without. ``raw``: any other error, by
-whether a type or a value was wrong; ``torch``: those from inside torch, apart from the other two. ``nonsense``: accepted
-outside the documented domain; ``nan``: NaN in, NaN out; ``hang``: over the limit of time; ``killed``: no process left."""
+whether a type or a value was wrong; ``torch``: those from inside torch, apart from the other two. ``nonsense``:
+accepted outside the documented domain; ``nan``: NaN in, NaN out; ``hang``: over the limit of time; ``killed``: the
+process died. Memory that a huge number asks for and does not get is no fault of the function: ``accepted``."""
 CHOICES = {"-1", "nan", "inf", "-inf", "half", "1.5", "1e308", "tensor of two", "complex64", "complex", "whole numbers",
            "unknown word", "empty word", "absent", "unknown key", "number for a key", "of nan", "of -1", "of lists",
            "empty list", "empty generator", "without targets", "triples", "empty batches", "fewer targets",
@@ -44,7 +45,9 @@ def error(function: object, labels: Iterable[str], found: BaseException) -> str:
     if innermost.filename.startswith(PACKAGE) and _raises(innermost.filename, innermost.lineno or 0, found):
         words = set(re.findall(r"[a-zA-Z_]\w*", str(found)))
         return "clear" if words & (NAMES | set(inspect.signature(function).parameters)) else "unnamed"
-    if "torch" in Path(innermost.filename).parts or _from_torch(found):
+    if isinstance(found, MemoryError) or "allocate memory" in str(found):
+        return "accepted"
+    if not isinstance(found, AttributeError) and ("torch" in Path(innermost.filename).parts or _from_torch(found)):
         return "torch"
     return "raw type" if set(labels) & (WRONG_TYPES | _types()) else "raw value"
 
@@ -101,7 +104,7 @@ def _raises(filename: str, line: int, found: BaseException) -> bool:
 
 def _from_torch(found: BaseException) -> bool:
     """Whether torch's compiled part raised it: its own kinds of errors, or a complaint of its argument parser."""
-    if isinstance(found, (RuntimeError, NotImplementedError)):
+    if isinstance(found, RuntimeError):
         return True
     return bool(re.search(r"\): argument '|Tensor|Dimension out of range|index_|torch", str(found)))
 

@@ -125,7 +125,7 @@ DTYPES: Pool = {
     "complex": lambda _: torch.complex64,
     "bool": lambda _: torch.bool,
 }
-BOOLS: Pool = {"word for a bool": lambda _: "no", "2": lambda _: 2, "tensor of two": lambda _: torch.ones(2)}
+BOOLS: Pool = {"word for a bool": lambda _: "no", "2": lambda _: 2}
 
 
 def _tensors() -> Pool:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compactvision.models.layers import initialise_
+from compactvision import _checks as checks
+from compactvision.models.layers import initialise_, refuse_images
 
 STAGES = (  # expansion, blocks, channels, kernel, stride of the first block
     (1, 1, 16, 3, 1),
@@ -87,9 +88,7 @@ class EfficientNetLite(nn.Module):
         self, num_classes: int = 1000, *, in_channels: int = 3, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
-        for name, value in {"num_classes": num_classes, "in_channels": in_channels}.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        checks.counts(num_classes=num_classes, in_channels=in_channels)
         self.pad = _padding(3, 2)
         self.conv_stem = nn.Conv2d(in_channels, STEM, 3, 2, bias=False)
         self.bn0 = _norm(STEM)
@@ -109,6 +108,7 @@ class EfficientNetLite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (B, C, H, W) to logits (B, num_classes); shapes for 224 x 224 pixels."""
+        refuse_images(x, self.conv_stem)
         x = self.relu0(self.bn0(self.conv_stem(self.pad(x))))  # (B, 32, 112, 112)
         x = self.blocks(x)  # (B, 320, 7, 7)
         x = self.relu1(self.bn1(self.conv_head(x)))  # (B, 1280, 7, 7)

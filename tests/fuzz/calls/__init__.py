@@ -1,7 +1,7 @@
 """One valid call for each public function: a maker of its arguments, ``self`` among them for a method.
 
-What a call gives is used where that is when it works (``AFTERWARDS``). ``FREE`` has arguments ("name"), or values of one
-("name:-1"), that are documented to be anything, so that accepting them is no nonsense.
+What a call gives is used where that is when it works (``AFTERWARDS``). ``FREE`` has arguments ("name"), or values of
+one ("name:-1"), that are documented to be anything, so that accepting them is no nonsense.
 """
 
 from . import explanation, ground, pruning, top

@@ -64,7 +64,7 @@ CALLS = {
     "plots.display.images": lambda: {"pictures": o.uniform(2, 3, 4, 4), "title": "What is it?", "titles": ["a", "b"]},
     "plots.display.interactive": lambda: {"markup": "<p>a</p>", "alt": "a text", "data": {"a": 1}},
     "plots.display.show": lambda: {"fig": _figure(), "alt": "nothing is there"},
-    "plots.display.table": lambda: {"rows": [["a", 1], ["b", 2]], "columns": ["name", "number"], "caption": "Numbers"},
+    "plots.tables.table": lambda: {"rows": [["a", 1], ["b", 2]], "columns": ["name", "number"], "caption": "Numbers"},
     "plots.display.widget": lambda: {"markup": "<p>a</p>", "alt": "a text", "data": {"a": 1}},
     "plots.listing.source": lambda: {"functions": (toy_plane.grid,)},
     "plots.style.figure": lambda: {"title": "What is this?", "height": 2.0},
