@@ -11,7 +11,7 @@ from torch import nn
 
 GOOD = {
     checks.whole: (0, -3, np.int64(2), torch.tensor(4)),
-    checks.counts: (1, 10**12, np.int32(7), None),
+    checks.counts: (1, 10**12, np.int32(7)),
     checks.numbers: (0, 1.5, math.inf, math.nan, np.float32(2), torch.tensor([0.5])),
     checks.finite: (-1.0, 3, np.float64(2)),
     checks.flags: (True, False, np.bool_(True)),
@@ -23,7 +23,7 @@ GOOD = {
 }
 BAD = {
     checks.whole: (True, 1.0, math.nan, "1", None, [1], np.float64(1), torch.ones(2), torch.tensor(1.0), nn.Identity()),
-    checks.counts: (0, -1, False, 2.5, "3", math.inf, torch.ones(2)),
+    checks.counts: (0, -1, None, False, 2.5, "3", math.inf, torch.ones(2)),
     checks.numbers: (True, "1", None, [1.0], 1j, torch.ones(2), torch.ones(1, device="meta"), nn.Identity()),
     checks.finite: (math.nan, math.inf, -math.inf, "1", None),
     checks.flags: (0, 1, "no", None, torch.ones(2)),

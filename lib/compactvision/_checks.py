@@ -28,10 +28,9 @@ def whole(**values: Any) -> None:
 
 
 def counts(**values: Any) -> None:
-    """Refuse what is no whole number of at least 1; None stands for a part that is left out."""
-    given = {name: value for name, value in values.items() if value is not None}
-    whole(**given)
-    for name, value in given.items():
+    """Refuse what is no whole number of at least 1."""
+    whole(**values)
+    for name, value in values.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
 
@@ -51,6 +50,14 @@ def finite(**values: Any) -> None:
     for name, value in values.items():
         if not math.isfinite(value):
             raise ValueError(f"{name} must be finite, got {value}")
+
+
+def device(device: Any) -> None:
+    """Refuse what names no device that is here."""
+    try:
+        torch.empty(0, device=torch.device(device))
+    except (RuntimeError, TypeError, AssertionError, NotImplementedError):
+        raise ValueError(f"device must name one that is here, such as 'cpu', got {shown(device)}") from None
 
 
 def flags(**values: Any) -> None:

@@ -42,9 +42,13 @@ def error(function: object, labels: Iterable[str], found: BaseException) -> str:
     innermost = frames[-1]
     if all(frame.filename.startswith(HERE) for frame in frames):
         return "clear"  # Python's own, for the signature
+    if isinstance(found, TypeError) and "unexpected keyword argument" in str(found):
+        return "clear"
     if innermost.filename.startswith(PACKAGE) and _raises(innermost.filename, innermost.lineno or 0, found):
         words = set(re.findall(r"[a-zA-Z_]\w*", str(found)))
-        return "clear" if words & (NAMES | set(inspect.signature(function).parameters)) else "unnamed"
+        parameters = inspect.signature(function).parameters
+        passed_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+        return "clear" if passed_on or words & (NAMES | set(parameters)) else "unnamed"
     if isinstance(found, MemoryError) or "allocate memory" in str(found):
         return "accepted"
     if not isinstance(found, AttributeError) and ("torch" in Path(innermost.filename).parts or _from_torch(found)):

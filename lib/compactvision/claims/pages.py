@@ -10,7 +10,7 @@ from compactvision.claims.picture import picture_page
 from compactvision.claims.report import CAPTIONS, GROUPS, OLDER, group_table, scorecard
 from compactvision.claims.rules import is_older
 from compactvision.claims.schema import TRAINED, Chapter, load, slugs
-from compactvision.plots.tables import markdown_table
+from compactvision.plots.display import markdown_table
 from compactvision.records import PROFILES, Record
 from compactvision.records.places import notebooks_folder
 from compactvision.records.record import write_text

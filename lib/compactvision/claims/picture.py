@@ -11,7 +11,7 @@ from functools import cache
 
 from compactvision import records
 from compactvision.claims.schema import load, slugs
-from compactvision.plots.tables import markdown_table
+from compactvision.plots.display import markdown_table
 
 PREFIX, WHOLE = "picture.", "whole"
 AXES = {"macs": "MACs left, %", "time": "time left, %"}

@@ -69,6 +69,8 @@ def load(
     """
     builder = _builder(name)
     checks.flags(train=train, download=download)
+    if root is not None and not isinstance(root, (str, Path)):
+        raise ValueError(f"root must be a path, got {checks.shown(root)}")
     accepted = dict(inspect.signature(builder).parameters)
     if "root" in accepted:
         return builder(train=train, root=root, download=download, **_known(name, options, set()))

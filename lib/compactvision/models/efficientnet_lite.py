@@ -81,7 +81,7 @@ class EfficientNetLite(nn.Module):
     Raises
     ------
     ValueError
-        If a count is below 1.
+        If a count is below 1; in ``forward`` if images have other sides.
     """
 
     def __init__(
@@ -109,6 +109,8 @@ class EfficientNetLite(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map images (B, C, H, W) to logits (B, num_classes); shapes for 224 x 224 pixels."""
         refuse_images(x, self.conv_stem)
+        if x.shape[2] % 32 or x.shape[3] % 32:
+            raise ValueError(f"x must have sides that are multiples of 32 pixels, got {x.shape[2]} x {x.shape[3]}")
         x = self.relu0(self.bn0(self.conv_stem(self.pad(x))))  # (B, 32, 112, 112)
         x = self.blocks(x)  # (B, 320, 7, 7)
         x = self.relu1(self.bn1(self.conv_head(x)))  # (B, 1280, 7, 7)

@@ -79,7 +79,7 @@ class ChannelMap(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C_in, H, W) to (B, C_out, ceil(H / stride), ceil(W / stride)); stride 1 also (B, C_in) and others."""
-        if not isinstance(x, Tensor) or x.ndim < 2 or x.shape[1] != self.in_channels:
+        if not isinstance(x, Tensor) or x.layout != torch.strided or x.ndim < 2 or x.shape[1] != self.in_channels:
             raise ValueError(f"x must have the {self.in_channels} channels that the map reads, got {checks.shown(x)}")
         if self.stride > 1:
             if x.ndim != 4:
@@ -144,7 +144,13 @@ def refuse_images(x: Tensor, first: nn.Module) -> None:
     What cannot be known of another layer in its place is not looked at.
     """
     channels, weight = getattr(first, "in_channels", None), getattr(first, "weight", None)
-    if not isinstance(x, Tensor) or x.ndim != 4 or channels not in (None, x.shape[1]) or 0 in x.shape[2:]:
+    if (
+        not isinstance(x, Tensor)
+        or x.layout != torch.strided
+        or x.ndim != 4
+        or channels not in (None, x.shape[1])
+        or 0 in x.shape[2:]
+    ):
         raise ValueError(f"x must be images (B, {channels or 'C'}, H, W), got {checks.shown(x)}")
     if not isinstance(weight, Tensor) or (x.dtype, x.device) == (weight.dtype, weight.device):
         return

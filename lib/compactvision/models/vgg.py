@@ -60,7 +60,7 @@ class VGG(nn.Module):
         checks.whole(depth=depth)
         if depth not in GROUPS:
             raise ValueError(f"depth must be one of {tuple(GROUPS)}, got {depth}")
-        checks.counts(num_classes=num_classes, hidden=hidden, in_channels=in_channels)
+        checks.counts(num_classes=num_classes, hidden=1 if hidden is None else hidden, in_channels=in_channels)
         self.features = _features(GROUPS[depth], in_channels, conv_bias)
         self.avgpool = nn.AvgPool2d(2)
         self.classifier: nn.Module = nn.Linear(512, num_classes)

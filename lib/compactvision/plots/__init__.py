@@ -4,10 +4,9 @@ Figures become inline SVG whose text and axes take the page's own colour, so tha
 light and on a dark page, and on a telephone.
 """
 
-from compactvision.plots.display import Html, images, interactive, show, widget
+from compactvision.plots.display import Html, images, interactive, show, table, widget
 from compactvision.plots.listing import source
 from compactvision.plots.style import INK, MARKERS, PALETTE, figure, use
-from compactvision.plots.tables import table
 
 __all__ = [
     "INK",

@@ -1,4 +1,4 @@
-"""Showing: figures with a text for those who do not see them, images and interactive pieces."""
+"""Showing: figures with a text for those who do not see them, images, tables and interactive pieces."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compactvision import _checks as checks
+from compactvision.plots import arguments
 from compactvision.plots import svg as _svg
 from compactvision.plots.style import WIDTH, figure
 
@@ -54,13 +55,6 @@ def _display(markup: str, text: str) -> None:
         display({"text/html": markup, "text/plain": text}, raw=True)
 
 
-def _refuse_no_figure(name: str, fig: object) -> None:
-    from matplotlib.figure import Figure
-
-    if not isinstance(fig, Figure):
-        raise ValueError(f"{name} must be a figure of Matplotlib, got {checks.shown(fig)}")
-
-
 def _checked_alt(alt: object) -> str:
     if not isinstance(alt, str) or not alt.strip():
         raise ValueError(f"alt: {alt!r} says nothing; describe what is to be seen for those who do not see it")
@@ -83,7 +77,7 @@ def show(fig: Any, *, alt: str) -> None:
         If the alt text is empty or the figure has no title.
     """
     alt = _checked_alt(alt)
-    _refuse_no_figure("fig", fig)
+    arguments.refuse_no_figure(fig=fig)
     title = _svg.title_of(fig)
     if not title:
         raise ValueError("fig: the figure has no title; a figure answers the question in its title")
@@ -122,17 +116,16 @@ def images(
     """
     checks.whole(columns=columns)
     checks.finite(width=width)
-    if isinstance(pictures, (str, bytes)) or not hasattr(pictures, "__len__") or getattr(pictures, "ndim", 1) == 0:
-        raise ValueError(f"pictures must be a sequence of images, got {checks.shown(pictures)}")
+    arguments.refuse_no_list(pictures=pictures)
+    if titles is not None:
+        arguments.refuse_no_texts(titles=titles)
     arrays = [_picture(item, i) for i, item in enumerate(pictures)]
     if not arrays:
         raise ValueError("pictures: there is none")
     if columns < 1:
         raise ValueError(f"columns: {columns} is not at least 1")
-    if titles is not None:
-        refuse_no_texts("titles", titles)
-        if len(titles) != len(arrays):
-            raise ValueError(f"titles: {len(titles)} for {len(arrays)} pictures")
+    if titles is not None and len(titles) != len(arrays):
+        raise ValueError(f"titles: {len(titles)} for {len(arrays)} pictures")
     columns = min(columns, len(arrays))
     rows = math.ceil(len(arrays) / columns)
     shape = arrays[0].shape[0] / arrays[0].shape[1]
@@ -152,11 +145,8 @@ def _picture(item: Any, number: int) -> Any:
     """Return one picture as floats in [0, 1], (H, W) or (H, W, 3)."""
     import numpy as np
 
-    if hasattr(item, "detach"):
-        checks.tensors(**{f"pictures[{number}]": item})
+    arguments.refuse_no_picture(**{f"pictures[{number}]": item})
     array = item.detach().cpu().numpy() if hasattr(item, "detach") else np.asarray(item)
-    if array.size == 0:
-        raise ValueError(f"pictures: number {number} has the shape {array.shape}, without a pixel")
     if array.dtype == np.uint8:
         array = array / 255.0
     elif not np.issubdtype(array.dtype, np.floating):
@@ -169,6 +159,71 @@ def _picture(item: Any, number: int) -> Any:
     elif array.ndim != 2:
         raise ValueError(f"pictures: number {number} has the shape {array.shape}, not (C, H, W) or (H, W)")
     return array
+
+
+def table(rows: Sequence[Sequence[object]], columns: Sequence[str], caption: str) -> Html:
+    """Return a table to display: its first column names the rows; wide ones scroll inside their own box.
+
+    Parameters
+    ----------
+    rows : sequence of sequences
+        Cells are shown as ``str`` gives them: format numbers before. An :class:`Html` cell keeps its markup.
+    columns : sequence of str
+        Headings.
+    caption : str
+        What the table shows, with units.
+
+    Raises
+    ------
+    ValueError
+        If the caption is empty, there are no columns, or a row has another length.
+    """
+    arguments.refuse_no_table(rows, columns, caption)
+    if not caption.strip():
+        raise ValueError("caption: it is empty; say what the table shows")
+    if not columns:
+        raise ValueError("columns: there is none")
+    for i, row in enumerate(rows):
+        if len(row) != len(columns):
+            raise ValueError(f"rows: row {i} has {len(row)} cells for {len(columns)} columns")
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in columns)
+    body = "".join(
+        "<tr>"
+        + f'<th scope="row">{_cell(row[0])}</th>'
+        + "".join(f"<td>{_cell(cell)}</td>" for cell in row[1:])
+        + "</tr>"
+        for row in rows
+    )
+    label = html.escape(caption, quote=True)
+    markup = (
+        f'<div class="cv-table" role="region" aria-label="{label}" tabindex="0" style="overflow-x: auto">'
+        f'<table class="table"><caption>{label}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        "</div>"
+    )
+    return Html(markup, _plain_table(rows, columns, caption), markdown_table(rows, columns, caption))
+
+
+def _cell(cell: object) -> str:
+    return cell.markup if isinstance(cell, Html) else html.escape(str(cell))
+
+
+def _plain_table(rows: Sequence[Sequence[object]], columns: Sequence[str], caption: str) -> str:
+    lines = [list(columns)] + [[" ".join(str(cell).split()) for cell in row] for row in rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    texts = ["  ".join(cell.ljust(size) for cell, size in zip(line, widths, strict=True)).rstrip() for line in lines]
+    texts.insert(1, "  ".join("-" * size for size in widths))
+    return "\n".join([caption, *texts])
+
+
+def markdown_table(rows: Sequence[Sequence[object]], columns: Sequence[str], caption: str = "") -> str:
+    """Return a table in Markdown, with the caption in bold above it where there is one."""
+
+    def line(cells: Sequence[object]) -> str:
+        texts = (cell.markdown or cell.text if isinstance(cell, Html) else str(cell) for cell in cells)
+        return "| " + " | ".join(" ".join(text.split()).replace("|", r"\|") for text in texts) + " |"
+
+    texts = [line(columns), line(["---"] * len(columns)), *map(line, rows)]
+    return "\n".join(([f"**{caption}**", ""] if caption else []) + texts)
 
 
 def widget(
@@ -195,7 +250,7 @@ def widget(
     Raises
     ------
     ValueError
-        If the alt text is empty, an argument is of another kind, or something would be fetched from the network.
+        If the alt text is empty, or something would be fetched from the network.
     """
     alt = _checked_alt(alt)
     checks.texts(markup=markup, script=script, style=style)
@@ -203,7 +258,7 @@ def widget(
         found = _OUTSIDE.search(text)
         if found:
             raise ValueError(f"{name}: {found[0]!r} reaches outside the page; a piece holds all that it needs")
-    content = _json(data).replace("</", r"<\/")
+    content = arguments.as_json(data=data).replace("</", r"<\/")
     static = _static(fallback, alt)
     if not _under_ipython():
         return
@@ -227,27 +282,12 @@ def widget(
     )
 
 
-def _json(data: object) -> str:
-    try:
-        return json.dumps(data, allow_nan=False, separators=(",", ":"))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"data cannot be written as JSON: {error}") from None
-
-
-def refuse_no_texts(name: str, texts: object) -> None:
-    """Raise a ``ValueError`` where there is no sequence of texts."""
-    if isinstance(texts, (str, bytes, Mapping)) or not hasattr(texts, "__len__"):
-        raise ValueError(f"{name} must be a sequence of texts, got {checks.shown(texts)}")
-    for text in texts:
-        checks.texts(**{name: text})
-
-
 def _static(fallback: Any, alt: str) -> str:
     if fallback is None:
         return f"<p>{html.escape(alt)}</p>"
     if isinstance(fallback, str):
         return fallback
-    _refuse_no_figure("fallback", fallback)
+    arguments.refuse_no_figure(fallback=fallback)
     import matplotlib.pyplot as plt
 
     try:

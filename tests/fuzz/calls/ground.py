@@ -111,7 +111,7 @@ CALLS = {
     "models.densenet_cifar.DenseNet": lambda: {"layers": 1, "growth": 2, "generator": o.seeded()},
     "models.densenet_cifar.DenseNet.forward": lambda: {"self": models.DenseNet(1, 2), "x": o.inputs()},
     "models.efficientnet_lite.EfficientNetLite.forward": lambda: {
-        "self": models.EfficientNetLite(2), "x": o.normal(2, 3, 32, 32),
+        "self": models.EfficientNetLite(2).eval(), "x": o.normal(2, 3, 32, 32),
     },
     "models.googlenet_cifar.GoogLeNet.forward": lambda: {"self": models.GoogLeNet(2), "x": o.inputs()},
     "models.layers.ChannelMap": lambda: {"source": [0, -1, 1], "in_channels": 2, "stride": 2},
@@ -211,4 +211,15 @@ AFTERWARDS = {
         for name in ("cosine", "multi_step", "one_cycle")
     },
 }
-FREE: dict[str, tuple[str, ...]] = {}
+FREE: dict[str, tuple[str, ...]] = {
+    **{
+        f"data.{name}": ("seed:-1",)  # any whole number
+        for name in ("arrays.ImageSet.batches", "arrays.ImageSet.split", "batches.Batches", "curves.load_curves",
+                     "curves.make", "folders.from_folder", "glyphs.load_glyphs", "scenes.load_scenes", "scenes.scenes")
+    },
+    "data.arrays.ImageSet.subset": ("indices:of -1",),
+    "data.scenes.Scenes.subset": ("indices:of -1",),
+    "models.layers.ChannelMap.forward": ("x:complex64",),
+    "models.layers.ChannelMap": ("source:of -1",),
+    "models.layers.ChannelMap.set_source": ("source:of -1",),
+}  # fmt: skip

@@ -64,7 +64,7 @@ CALLS = {
     "plots.display.images": lambda: {"pictures": o.uniform(2, 3, 4, 4), "title": "What is it?", "titles": ["a", "b"]},
     "plots.display.interactive": lambda: {"markup": "<p>a</p>", "alt": "a text", "data": {"a": 1}},
     "plots.display.show": lambda: {"fig": _figure(), "alt": "nothing is there"},
-    "plots.tables.table": lambda: {"rows": [["a", 1], ["b", 2]], "columns": ["name", "number"], "caption": "Numbers"},
+    "plots.display.table": lambda: {"rows": [["a", 1], ["b", 2]], "columns": ["name", "number"], "caption": "Numbers"},
     "plots.display.widget": lambda: {"markup": "<p>a</p>", "alt": "a text", "data": {"a": 1}},
     "plots.listing.source": lambda: {"functions": (toy_plane.grid,)},
     "plots.style.figure": lambda: {"title": "What is this?", "height": 2.0},
@@ -87,4 +87,11 @@ CALLS = {
     "toy_plane.regions": _plane,
 }  # fmt: skip
 AFTERWARDS: dict = {}
-FREE: dict[str, tuple[str, ...]] = {}
+FREE: dict[str, tuple[str, ...]] = {
+    "chapter.seed_bars": ("values:of -1", "values:number for a key"),
+    "chapter.seed_lines": ("x:of -1", "values:of -1"),
+    "plots.display.interactive": ("markup", "alt", "data"),
+    "plots.display.show": ("alt",),
+    "plots.display.table": ("caption", "columns:of text"),
+    "plots.display.widget": ("markup", "alt", "data", "script", "style"),
+}
