@@ -97,6 +97,9 @@ def relevance(
     if initial_relevance not in INITIAL:
         raise ValueError(f"initial_relevance must be one of {', '.join(INITIAL)}, got {initial_relevance!r}")
     modules = {name: module for name, _, module in named_layers(model)}
+    for name, module in modules.items():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ValueError(f"model: {name or 'it'!r} is a scripted module, which cannot be looked into")
     weights = {name: getattr(module, "weight", None) for name, module in modules.items()}
     weights = {name: weight for name, weight in weights.items() if isinstance(weight, Tensor)}
     unknown = set(rules or {}) - set(weights)
@@ -183,7 +186,7 @@ class _Propagation(TorchFunctionMode):
             return func(*args, **kwargs)
         name = getattr(func, "__name__", str(func))
         ruled = name in _METHOD_OF and kwargs.get("out") is None
-        if not ruled or not torch.is_grad_enabled():
+        if not ruled or not torch.is_grad_enabled() or not any(tensor.requires_grad for tensor in given):
             return self._outside(name, func, args, kwargs)
         self.made.refuse_unknown(given, repr(name))
         if not args and "input" in kwargs:

@@ -70,7 +70,7 @@ class Provenance:
                     "no_grad, a comparison, an index); no rule says how relevance takes it"
                 )
             if tensor.grad_fn not in self._nodes and base.grad_fn not in self._nodes:
-                unseen = tensor.grad_fn.name().rstrip("0123456789").removesuffix("Backward")
+                unseen = tensor.grad_fn.name().split("::")[-1].rstrip("0123456789").removesuffix("Backward")
                 raise ValueError(
                     f"model: {reader} reads what {unseen!r} computed, an operation that cannot be looked into (a "
                     "scripted or compiled function, an autograd.Function, an extension)"
@@ -81,7 +81,7 @@ class Running:
     """Context manager that knows which of some modules is running, by hooks that are removed at the end."""
 
     def __init__(self, layers: Iterable[tuple[str, nn.Module]]) -> None:
-        self._layers = [(name, module) for name, module in layers if not isinstance(module, torch.jit.ScriptModule)]
+        self._layers = list(layers)
         self._stack: list[str] = []
         self._handles: list = []
 
