@@ -15,7 +15,7 @@ ExampleInputs = Tensor | Sequence[int] | Sequence[Tensor]
 @contextmanager
 def modes_kept(model: nn.Module) -> Iterator[None]:
     """Put the training flag of every module back on leaving."""
-    flags = [(module, module.training) for module in model.modules()]
+    flags = [(module, module.training) for module in model.modules() if hasattr(module, "training")]  # else frozen
     try:
         yield
     finally:
@@ -29,10 +29,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
     The training flag is kept for each module on its own, so a partly frozen network stays partly frozen.
     """
-    buffers = [_remember(module, name) for module in model.modules() for name in module._buffers]
+    buffers = [_remember(module, name) for module in model.modules() for name, _ in module._buffers.items()]
     with modes_kept(model), torch.no_grad():
         try:
-            model.eval()
+            if hasattr(model, "training"):
+                model.eval()
             yield
         finally:
             for restore in buffers:
