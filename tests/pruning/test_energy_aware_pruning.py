@@ -280,11 +280,11 @@ class TestImportances:
 
     @pytest.mark.parametrize("importance", [eap.energy, eap.rank])
     def test_nothing_to_score_says_what_to_name(self, importance):
-        class Functional(nn.Sequential):
+        class Sorting(nn.Sequential):
             def forward(self, x):
-                return self[1](self[0](x).relu().mean((2, 3)))
+                return self[1](self[0](x).flatten(2).sort().values.mean(2))
 
-        model, batches = Functional(nn.Conv2d(3, 4, 3), nn.Linear(4, 10)), batches_of(32)
+        model, batches = Sorting(nn.Conv2d(3, 4, 3), nn.Linear(4, 10)), batches_of(32)
         for layers in (None, {}):
             with pytest.raises(ValueError, match=r"layers: none to score.* name each layer and the module"):
                 importance(batches, layers=layers)(model)
