@@ -146,7 +146,8 @@ class _Follower(TorchFunctionMode):
         self.maps: dict[str, dict[int, Tensor]] = {}
         self.modules: dict[str, str] = {}
         self._plain: set[tuple[str, int]] = set()  # read as they are, by a layer with weights
-        self._normed: set[str] = set()  # read by a norm or a depthwise convolution, which speaks for them
+        self._final: set[tuple[str, int]] = set()  # read behind the activation: nothing more belongs to it
+        self._normed: set[str] = set()  # layers in front of a norm or a depthwise convolution, or such behind a bend
         self._traces: dict[int, _Trace] = {}
         self._runs: dict[str, int] = {}
 
@@ -160,13 +161,15 @@ class _Follower(TorchFunctionMode):
             run = self._runs[name] = self._runs.get(name, -1) + 1
             self._traces[id(output)] = _Trace(weakref.ref(output), _version(output), name, run, False)
 
-    def read(self, value: object, passes_on: bool) -> None:
+    def read(self, value: object, reader: str, passes_on: bool) -> None:
         """Note that a layer reads a tensor, and whether it passes the channels on one by one."""
         trace = self.trace_of(value)
-        if trace is None or trace.bent:
+        if trace is None:
             return
+        if trace.bent:
+            self._final.add((trace.layer, trace.run))
         if passes_on:
-            self._normed.add(trace.layer)
+            self._normed.add(reader if trace.bent else trace.layer)
         elif trace.run not in self.maps.get(trace.layer, {}):
             self._plain.add((trace.layer, trace.run))
             self._keep(trace, value)
@@ -190,7 +193,7 @@ class _Follower(TorchFunctionMode):
             self._traces.pop(id(result), None)
             if found is not None:
                 self._traces[id(result)] = found
-                if found.bent:
+                if found.bent and (found.layer, found.run) not in self._final:
                     self._plain.discard((found.layer, found.run))
                     self._keep(found, result)
         return result
@@ -234,7 +237,7 @@ def _hooked(model: nn.Module, follower: _Follower) -> Iterator[None]:
         for name, path, module in named_layers(model):
             if isinstance(module, WRITERS):
                 passes_on = is_depthwise(module) or not isinstance(module, (nn.Conv2d, nn.Linear))
-                stack.callback(module.register_forward_pre_hook(_reading(follower, passes_on)).remove)
+                stack.callback(module.register_forward_pre_hook(_reading(follower, name, passes_on)).remove)
                 stack.callback(module.register_forward_hook(_writing(follower, name)).remove)
             elif not any(True for _ in module.children()):
                 enter, leave = _bending(follower, path)
@@ -243,8 +246,8 @@ def _hooked(model: nn.Module, follower: _Follower) -> Iterator[None]:
         yield
 
 
-def _reading(follower: _Follower, passes_on: bool) -> Callable:
-    return lambda module, args: follower.read(args[0], passes_on) if args else None
+def _reading(follower: _Follower, name: str, passes_on: bool) -> Callable:
+    return lambda module, args: follower.read(args[0], name, passes_on) if args else None
 
 
 def _writing(follower: _Follower, name: str) -> Callable:
