@@ -61,6 +61,7 @@ def test_maps_are_those_before_anything_writes_to_them():
         (lambda x: F.relu(F.max_pool2d(x, 2)), lambda x: F.relu(F.max_pool2d(x, 2))),
         (lambda x: F.max_pool2d(F.relu(x), 2), F.relu),  # behind the activation, before the pooling
         (lambda x: F.dropout(torch.relu_(x), training=False), F.relu),
+        (lambda x: F.max_pool2d(x * x, 2), torch.square),
         (lambda x: x.abs().add(1), lambda x: x.abs() + 1),
         (lambda x: x + F.relu(x), lambda x: x + F.relu(x)),
         (lambda x: x, lambda x: x),  # no activation: what the next layer reads
@@ -120,3 +121,20 @@ def test_names_of_wrapped_layers_stay():
     graph = surgery.channel_graph(network, (3, 16, 16), residual="gather").only([name])
     small = surgery.prune(network, surgery.make_plan(graph, {name: torch.rand(8)}, keep=0.5))
     assert set(surgery.maps_behind(small, (3, 16, 16))) == set(surgery.maps_behind(network, (3, 16, 16)))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
+def test_what_is_written_unseen_is_no_longer_the_layers():
+    """A scripted function, which shows nobody what it does."""
+
+    @torch.jit.script
+    def shift_(x: torch.Tensor):
+        x.add_(torch.ones(1, 4, 1, 1))
+
+    class Scripted(nn.Sequential):
+        def forward(self, x):
+            x = self[0](x)
+            shift_(x)
+            return self[1](F.relu(x))
+
+    assert surgery.maps_behind(Scripted(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)), (3, 4, 4)) == {}
