@@ -150,9 +150,12 @@ def _same(layer: nn.Conv2d) -> tuple[int, int, int, int]:
 
 
 def _calls(model: nn.Module, layer: nn.Module, batch: Tensor, *, outputs: bool) -> list[Tensor]:
-    """Return a layer's input or output, one tensor for each time it runs."""
+    """Return a layer's input or output, one tensor for each time it runs, as it was before anything wrote to it."""
     found: list[Tensor] = []
-    handle = layer.register_forward_hook(lambda module, args, out: found.append(out if outputs else args[0]))
+    if outputs:
+        handle = layer.register_forward_hook(lambda module, args, out: found.append(out.clone()))
+    else:
+        handle = layer.register_forward_pre_hook(lambda module, args: found.append(args[0].clone()))
     try:
         model(batch.to(placement(model)[0]))
     finally:
