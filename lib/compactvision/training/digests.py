@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from .randomness import filled
 
 ATOMS = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, PurePath, range, slice)
+NUMBERS = (int, float, bool)
 LOADER = ("dataset", "sampler", "batch_sampler", "collate_fn", "generator")  # of a loader, what decides its batches
 CHANGING = ("epoch", "training")  # attributes that a run moves on
 WHOLE = 2**28  # bytes; of a larger array evenly spaced pieces are read
@@ -72,6 +73,8 @@ class Reader:
             for key, member in value.items():
                 yield self.digest(key)
                 yield self.digest(member)
+        elif isinstance(value, (list, tuple)) and all(type(member) in NUMBERS for member in value):
+            yield f"{kind.__name__} of numbers {list(value)!r}"
         elif isinstance(value, (list, tuple, set, frozenset)):
             members = map(self.digest, value)
             yield f"{kind.__name__} {len(value)}"

@@ -22,7 +22,7 @@ def random_state(generators: Iterable[Generator] = ()) -> dict:
     version, words, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 (the global state is what is kept)
     return {
-        "python": [version, list(words), gauss],
+        "python": [version, torch.tensor(words), gauss],
         "numpy": [str(name), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
@@ -33,7 +33,7 @@ def random_state(generators: Iterable[Generator] = ()) -> dict:
 def set_random_state(state: dict, generators: Iterable[Generator] = ()) -> None:
     """Put the states of :func:`random_state` back."""
     version, words, gauss = state["python"]
-    random.setstate((version, tuple(words), gauss))
+    random.setstate((version, tuple(words.tolist()), gauss))
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
     torch.set_rng_state(state["torch"])
@@ -48,7 +48,7 @@ def _state_of(generator: Generator) -> Any:
         return generator.get_state()
     if isinstance(generator, random.Random):
         version, words, gauss = generator.getstate()
-        return [version, list(words), gauss]
+        return [version, torch.tensor(words), gauss]
     legacy = isinstance(generator, np.random.RandomState)
     return _listed(generator.get_state(legacy=False) if legacy else generator.bit_generator.state)
 
@@ -58,7 +58,7 @@ def _set_state(generator: Generator, state: Any) -> None:
         generator.set_state(state)
     elif isinstance(generator, random.Random):
         version, words, gauss = state
-        generator.setstate((version, tuple(words), gauss))
+        generator.setstate((version, tuple(words.tolist()), gauss))
     elif isinstance(generator, np.random.RandomState):
         generator.set_state(_arrays(state))
     else:
