@@ -118,9 +118,9 @@ def optimizer_for(
 ) -> torch.optim.Optimizer:
     """Return the optimiser, or the default one: SGD with lr 0.1, Nesterov momentum 0.9, weight decay 5e-4."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trained:
+        raise ValueError("model has no parameter that requires a gradient")
     if optimizer is None:
-        if not trained:
-            raise ValueError("model has no parameter that requires a gradient")
         return torch.optim.SGD(trained, lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise ValueError(f"optimizer must be a torch.optim.Optimizer, not {type(optimizer).__name__}")

@@ -113,7 +113,7 @@ def _explain_loss(error: Exception, loss: Callable, outputs: Any, targets: Any) 
 def described(tree: Any) -> str:
     """Return shape and type of a tensor, for another value its class and what it holds."""
     if isinstance(tree, Tensor):
-        return f"shape {tuple(tree.shape)} and {tree.dtype}"
+        return f"shape {tuple(tree.shape)} ({tree.dtype})"
     if isinstance(tree, dict):
         return f"{type(tree).__name__} of {', '.join(map(repr, tree))}"
     if isinstance(tree, (tuple, list)):
