@@ -214,7 +214,7 @@ class RelaxedSplitting:
         self, regulariser: str, penalty: float, beta: float, *, a: float = 1.0, start: int = 0, layers: Layers = None
     ) -> None:
         _check(regulariser, penalty, beta, a, start)
-        self.beta, self._settings = beta, (regulariser, penalty, beta, a)
+        self.regulariser, self.penalty, self.beta, self.a = self._settings = regulariser, penalty, beta, a
         self.start, self.layers, self.model = start, layers, None
         self.weights: dict[str, nn.Parameter] = {}
 
