@@ -13,7 +13,7 @@ from compactvision.claims.schema import TRAINED, Chapter, load, slugs
 from compactvision.plots.display import markdown_table
 from compactvision.records import PROFILES, Record
 from compactvision.records.places import notebooks_folder
-from compactvision.records.record import write_text
+from compactvision.records.texts import write_text
 
 SHIPPED = (TRAINED, "scaled")  # kinds of arms whose records are worth keeping
 _STATUS_NOTE = (
