@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import numbers as _abstract
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -111,6 +111,29 @@ def generators(**values: Any) -> None:
     for name, value in values.items():
         if value is not None and not isinstance(value, torch.Generator):
             raise ValueError(f"{name} must be a torch.Generator, got {shown(value)}")
+
+
+def callables(**values: Any) -> None:
+    """Refuse what cannot be called; None stands for a part that is left out, and a class is no function."""
+    for name, value in values.items():
+        if value is not None and (isinstance(value, type) or not callable(value)):
+            raise ValueError(f"{name} must be a function, got {shown(value)}")
+
+
+def instances(kind: type | tuple[type, ...], **values: Any) -> None:
+    """Refuse what is of no such class."""
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    for name, value in values.items():
+        if not isinstance(value, kinds):
+            wanted = " or ".join(each.__name__ for each in kinds)
+            raise ValueError(f"{name} must be of class {wanted}, got {shown(value)}")
+
+
+def mappings(**values: Any) -> None:
+    """Refuse what is no mapping, such as a dict."""
+    for name, value in values.items():
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{name} must be a mapping, got {shown(value)}")
 
 
 def shown(value: Any) -> str:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
+
 ExampleInputs = Tensor | Sequence[int] | Sequence[Tensor]
 """Input with a batch dimension, shape (C, H, W) of one, or several inputs with a batch dimension each."""
 
@@ -29,6 +31,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
     The training flag is kept for each module on its own, so a partly frozen network stays partly frozen.
     """
+    checks.networks(model=model)
     buffers = [_remember(module, name) for module in model.modules() for name, _ in module._buffers.items()]
     with modes_kept(model), torch.no_grad():
         try:
@@ -77,18 +80,21 @@ def inputs_from(model: nn.Module, example_inputs: ExampleInputs) -> tuple[Tensor
         If ``example_inputs`` is empty, mixes tensors with other things, or a tensor has no batch dimension or an
         empty one.
     """
+    checks.networks(model=model)
     device, dtype = placement(model)
     if isinstance(example_inputs, Tensor):
         example_inputs = (example_inputs,)
-    items = tuple(example_inputs)
+    items = tuple(example_inputs) if isinstance(example_inputs, Sequence) else ()
     if items and all(isinstance(item, int) and item > 0 for item in items):
         generator = torch.Generator().manual_seed(0)
         return (torch.randn(1, *items, generator=generator, device="cpu").to(device, dtype),)
     if not items or not all(isinstance(item, Tensor) for item in items):
         raise ValueError(
-            f"example_inputs must be a tensor, a shape of positive integers or several tensors, got {example_inputs!r}"
+            "example_inputs must be a tensor, a shape of positive integers or several tensors, "
+            f"got {checks.shown(example_inputs)}"
         )
     for item in items:
+        checks.tensors(example_inputs=item)
         if item.ndim < 2 or item.shape[0] == 0:
             raise ValueError(
                 f"example_inputs must have a batch dimension that is not empty, got shape {tuple(item.shape)}"

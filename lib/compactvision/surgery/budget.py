@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compactvision import _checks as checks
 from compactvision.surgery.apply import measured_latency
 from compactvision.surgery.behind import WRITERS
 from compactvision.surgery.criteria import Importance
@@ -105,6 +106,9 @@ def make_plan(
         raise ValueError(f"cost is what keep_macs counts, got it with {name}={value!r}")
     if latency is not None and name != "latency_ms":
         raise ValueError(f"latency is what latency_ms limits, got it with {name}={value!r}")
+    checks.instances(ChannelGraph, graph=graph)
+    checks.callables(cost=cost, latency=latency)
+    checks.flags(global_pruning=global_pruning)
     ranking = rank(graph, _asked(graph, importance) if callable(importance) else importance, normalise)
     if isinstance(value, Mapping):
         removed = ranking.lowest_in_groups(_by_name(graph, name, value))

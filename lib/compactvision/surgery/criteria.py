@@ -6,12 +6,13 @@ keep. All but :func:`taylor` look at parameters only. Depthwise convolutions are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
 from compactvision.measure import evaluating
 from compactvision.surgery.behind import maps_behind
 from compactvision.surgery.layers import named_layers
@@ -95,6 +96,7 @@ def random(generator: torch.Generator) -> Importance:
     >>> importance(nn.Sequential(nn.Linear(2, 3)))["0"].shape
     torch.Size([3])
     """
+    checks.instances(torch.Generator, generator=generator)
 
     def draw(weight: Tensor) -> Tensor:
         return torch.rand(weight.shape[0], generator=generator, device=generator.device)
@@ -169,20 +171,34 @@ def reverse(importance: Importance) -> Importance:
     >>> criteria.reverse(criteria.constant())(nn.Sequential(nn.Linear(1, 2)))
     {'0': tensor([-1., -1.])}
     """
-    return lambda model: {name: -scores for name, scores in importance(model).items()}
+    checks.callables(importance=importance)
+    if importance is None or isinstance(importance, nn.Module):
+        raise ValueError(f"importance must be a function of a model, got {checks.shown(importance)}")
+
+    def reversed_scores(model: nn.Module) -> dict[str, Tensor]:
+        scores = importance(model)
+        checks.mappings(importance=scores)
+        checks.tensors(**{f"scores of {name!r}": values for name, values in scores.items()})
+        return {name: -values for name, values in scores.items()}
+
+    return reversed_scores
 
 
 def _from_gradients(
     batches: Iterable[tuple[Tensor, Tensor]], loss: Callable, product: Callable[[Tensor, Tensor], Tensor]
 ) -> Importance:
     """Return an importance: a product of activation and gradient, averaged over images, its absolute value."""
+    checks.callables(loss=loss)
+    if not isinstance(batches, Iterable) or isinstance(batches, (str, bytes, Tensor, Mapping, type)):
+        raise ValueError(f"batches must be pairs of inputs and targets, got {checks.shown(batches)}")
 
     def importance(model: nn.Module) -> dict[str, Tensor]:
         layers: dict[str, nn.Module] = {}
         sums: dict[str, Tensor] = {}
         images = 0
         with evaluating(model):
-            for inputs, targets in batches:
+            for batch in batches:
+                inputs, targets = _pair(batch)
                 layers = layers or _spoken_for(model, inputs)
                 outputs, gradients = _gradients(model, layers, inputs, targets, loss)
                 for name, output in outputs.items():
@@ -194,6 +210,14 @@ def _from_gradients(
         return {name: (total / images).abs() for name, total in sums.items()}
 
     return importance
+
+
+def _pair(batch: object) -> tuple[Tensor, Tensor]:
+    """Return inputs and targets of a batch."""
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        raise ValueError(f"batches must be pairs of inputs and targets, got {checks.shown(batch)}")
+    checks.tensors(**{"batches (inputs)": batch[0], "batches (targets)": batch[1]})
+    return tuple(batch)
 
 
 def _spoken_for(model: nn.Module, inputs: Tensor) -> dict[str, nn.Module]:
@@ -229,6 +253,8 @@ def _gradients(
             if loss is F.cross_entropy and not isinstance(answers, Tensor):
                 raise ValueError(f"loss: the model returns a {type(answers).__name__}; pass a loss that takes it")
             value = loss(answers, targets)
+            if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
+                raise ValueError(f"loss must give one number that depends on the outputs, got {checks.shown(value)}")
             gradients = torch.autograd.grad(value, list(outputs.values()), allow_unused=True)
     finally:
         for handle in handles:

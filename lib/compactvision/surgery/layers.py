@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from compactvision import _checks as checks
 from compactvision.models.layers import ChannelMap
 
 
@@ -21,6 +22,8 @@ class Gathered(nn.Sequential):
     """
 
     def __init__(self, selection: ChannelMap, layer: nn.Module) -> None:
+        checks.instances(ChannelMap, selection=selection)
+        checks.networks(layer=layer)
         super().__init__(selection, layer)
 
 
@@ -36,6 +39,8 @@ class Scattered(nn.Sequential):
     """
 
     def __init__(self, layer: nn.Module, spread: ChannelMap) -> None:
+        checks.networks(layer=layer)
+        checks.instances(ChannelMap, spread=spread)
         super().__init__(layer, spread)
 
 
@@ -46,6 +51,7 @@ def named_layers(model: nn.Module) -> Iterator[tuple[str, str, nn.Module]]:
     the channel map of :class:`Gathered` that name with ":in" and that of :class:`Scattered` with ":out"; the wrapper
     itself is left out. All others are named by their path.
     """
+    checks.networks(model=model)
     inside: dict[str, str] = {}
     for path, module in model.named_modules():
         name = inside.get(path, path)

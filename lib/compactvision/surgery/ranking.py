@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from compactvision import _checks as checks
 from compactvision.surgery.graph import ChannelGraph, Group
 
 Scores = Mapping[str, Tensor]
@@ -110,9 +111,9 @@ def _scored_units(graph: ChannelGraph, name: str) -> Tensor:
 
 
 def _valid(name: str, values: Tensor, units: Tensor) -> Tensor:
-    if not isinstance(values, Tensor) or values.ndim != 1 or values.numel() != units.numel():
-        shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-        raise ValueError(f"scores[{name!r}] must have shape ({units.numel()},), got {shape}")
+    checks.tensors(**{f"scores[{name!r}]": values})
+    if values.ndim != 1 or values.numel() != units.numel():
+        raise ValueError(f"scores[{name!r}] must have shape ({units.numel()},), got {tuple(values.shape)}")
     values = values.detach().to("cpu", torch.float64)
     if values.isnan().any():
         raise ValueError(f"scores[{name!r}] holds NaN")

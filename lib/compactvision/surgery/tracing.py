@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
 from compactvision.measure.state import ExampleInputs, evaluating, inputs_from
 from compactvision.surgery.following import Follower
 from compactvision.surgery.recording import LAYERS, Recording
@@ -22,6 +23,7 @@ def record(model: nn.Module, example_inputs: ExampleInputs) -> Recording:
     ValueError
         If an operation, a layer, the sharing of a parameter or the kind of output is not one that surgery can express.
     """
+    checks.networks(model=model)
     refuse_hidden_parameters(model)
     inputs = inputs_from(model, example_inputs)
     with evaluating(model), torch.random.fork_rng(devices=[]):
