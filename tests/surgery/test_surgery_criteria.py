@@ -231,21 +231,16 @@ def test_what_did_not_run_is_left_out_of_an_importance_and_named_in_scores():
         surgery.make_plan(graph, lambda _: {"conv": torch.rand(4), "sparse": torch.rand(4)}, keep=0.5)
 
 
-@pytest.mark.parametrize("build", [torchvision.models.googlenet])
-def test_heads_for_training_are_refused_by_name_or_left_alone(build):
-    """Two heads that run in training only: the graph says so, or a plan of any importance leaves them out."""
-    model = build(weights=None, init_weights=False, num_classes=5).eval()
-    try:
-        graph = surgery.channel_graph(model, (3, 64, 64))
-    except ValueError as refusal:
-        words = str(refusal)
-        assert "aux1" in words
-        model.aux1 = model.aux2 = None
-        model.aux_logits = False
-        graph = surgery.channel_graph(model, (3, 64, 64))
-    plan = surgery.make_plan(graph, criteria.l1(), keep=0.5)
-    assert plan.macs < graph.macs
-    assert not any(name.startswith("aux") for name in plan.keep)
+def test_heads_for_training_are_scored_and_train_on():
+    """GoogLeNet's two heads run in training only; their layers have scores of weights and are cut along."""
+    torch.manual_seed(0)
+    model = torchvision.models.googlenet(weights=None, init_weights=False, num_classes=5).eval()
+    graph = surgery.channel_graph(model, (3, 64, 64))
+    small = surgery.prune(model, surgery.make_plan(graph, criteria.l1(), keep=0.5)).train()
+    answers = small(torch.randn(2, 3, 64, 64))
+    sum(F.cross_entropy(each, torch.tensor([0, 3])) for each in answers).backward()
+    assert len(answers) == 3
+    assert all(parameter.grad.isfinite().all() for parameter in small.parameters())
 
 
 @pytest.mark.parametrize("scores", [{}, None, [1.0], torch.ones(3)])

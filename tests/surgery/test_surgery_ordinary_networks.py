@@ -91,9 +91,9 @@ def batches(side=SIDE, count=2, classes=5):
 
 
 def importances(data, graph):
-    """Every importance of the book by name; without a graph, those that need none."""
+    """Every importance of the book by name."""
     few = [(x[:2], y[:2]) for x, y in data[:1]]
-    found = {
+    return {
         "l1": criteria.l1(),
         "l2": criteria.l2(),
         "constant": criteria.constant(),
@@ -108,11 +108,9 @@ def importances(data, graph):
         "rank": rank(data),
         "lrp": lrp(few, default=rules.epsilon()),
         "slimming": slim.NetworkSlimming(1e-4).importance,
+        "unit ablation": unit_ablation.importance(few),
+        "autobot": lambda model: autobot.learn_gates(model, graph, data, steps=1)(model),
     }
-    if graph is not None:
-        found["unit ablation"] = unit_ablation.importance(few)
-        found["autobot"] = lambda model: autobot.learn_gates(model, graph, data, steps=1)(model)
-    return found
 
 
 def relative(found, expected):
@@ -159,8 +157,7 @@ def test_whatever_an_importance_scores_can_be_cut_and_the_rest_is_named(name, sh
     if name != "norm without scale":
         shaken(model)
     data = batches()
-    graph, refusal = attempt(surgery.channel_graph, model, (3, SIDE, SIDE))
-    assert (graph is None) == (name == "prelu") == ("prelu" in (refusal or ""))  # slopes that belong to channels
+    graph = surgery.channel_graph(model, (3, SIDE, SIDE))
     refused = {}
     for kind, importance in importances(data, graph).items():
         scores, refused[kind] = attempt(importance, model)
@@ -177,7 +174,7 @@ def test_whatever_an_importance_scores_can_be_cut_and_the_rest_is_named(name, sh
     if name.startswith(("no norm", "norm", "tutorial")):
         assert set(refused) == {"batch_norm_scale", "slimming"}
         assert all("no BatchNorm with a scale; criteria.l1()" in words for words in refused.values())
-    elif graph is not None:
+    else:
         assert set(refused) == {"batch_norm_scale", "slimming"}  # the hidden layer has no BatchNorm
         words = "scores: none for group 'hidden'; give them for one of hidden, or leave the group whole"
         assert all(words in given for given in refused.values())
