@@ -12,7 +12,7 @@ CLOSED_PIPE = 141  # what a shell says of a program that SIGPIPE ended
 def tell(error: object, status: int) -> int:
     """Print one line on stderr, and return the exit status."""
     with suppress(OSError):
-        print(f"compactvision: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.stderr.write(f"compactvision: {' '.join(str(error).split())}\n")
     return status
 
 
