@@ -24,7 +24,7 @@ LEFT_OUT = {
     "claims.schema.Claim": "read from claims/*.toml, whose reader checks it",
     "claims.pages.write_pages": "reads all records of the book, for seconds; its command line is tested",
     "chapter.log_picture": "times networks for seconds; what it calls is called",
-    "records.record.save": "writes among the records of the book; `write` is the same with a path",
+    "records.stored.save": "writes among the records of the book; `write` is the same with a path",
 }
 
 

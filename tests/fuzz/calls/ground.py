@@ -179,6 +179,8 @@ CALLS = {
         "validate": o.batches(), "device": "cpu", "checkpoint": Path("run.pt"), "every_steps": 1, "progress": False,
         "clip_norm": 1.0,
     },
+    "training.groups.no_decay": lambda: {"name": "bn1.weight", "parameter": torch.ones(4)},
+    "training.groups.parameter_groups": lambda: {"model": o.model(), "rule": training.no_decay},
     "training.history.History": lambda: {"rows": [{"epoch": 0, "loss": 1.0}]},
     "training.history.History.column": lambda: {"self": _history(), "name": "loss"},
     "training.history.History.from_json": lambda: {"text": _history().to_json()},
