@@ -167,8 +167,9 @@ def latency_ratio(
 
 def _validate(warmup: int, repeats: int, threads: int | None) -> None:
     checks.whole(warmup=warmup)
+    threads = 1 if threads is None else threads
     checks.counts(repeats=repeats, threads=threads)
-    if threads is not None and threads > MOST_THREADS:
+    if threads > MOST_THREADS:
         raise ValueError(f"threads must be at most {MOST_THREADS}, got {threads}")
     if warmup < 0:
         raise ValueError(f"warmup must not be negative, got {warmup}")
