@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from fuzz import judge, trial
 from fuzz.calls import AFTERWARDS, CALLS, FREE
+from fuzz.pools import PATHS
 from fuzz.public import public
 
 FROM_TORCH = 23  # errors from inside torch among the calls of the slice; none is the aim
@@ -60,6 +62,15 @@ def test_calls_are_drawn_alike_for_a_seed_alone():
 )
 def test_outcomes(name, bad, outcome):
     assert trial.attempt(name, bad)[0] == outcome
+
+
+def test_bad_paths_are_made_for_the_call(tmp_path, monkeypatch):
+    """A function that writes may not write into the checkout."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for label, make in PATHS.items():
+        given = Path(make(Path("record.json")))
+        assert not given.is_absolute() or given.is_relative_to(tmp_path), label
 
 
 def _caught(function, *arguments):

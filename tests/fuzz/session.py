@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import resource
@@ -36,8 +37,9 @@ class Trial:
 
 
 def trials(names: Sequence[str], count: int, seed: int) -> Iterator[Trial]:
-    """Make ``count`` calls of each function."""
-    plan = [(name, bad) for name in names for bad in chosen(name, count, seed)]
+    """Make ``count`` calls of each function; what they write lies in folders that go with them."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        plan = [(name, bad) for name in names for bad in chosen(name, count, seed)]
     context = multiprocessing.get_context("fork")
     done = 0
     while done < len(plan):
@@ -71,6 +73,7 @@ def _work(theirs: Connection, plan: Sequence[tuple[str, dict[str, str]]]) -> Non
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
+        tempfile.tempdir = folder
         for name, bad in plan:
             theirs.send(attempt(name, bad) or ("", ""))
     os._exit(0)
