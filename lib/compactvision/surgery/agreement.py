@@ -22,6 +22,8 @@ def refuse_disagreement(model: nn.Module, small: nn.Module, plan: Plan) -> None:
     In training mode, where the network itself runs on the example with each image twice, the cut one has to give
     outputs of the same shapes.
     """
+    if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
+        return  # it holds no numbers that could be compared
     inputs = inputs_from(model, plan.graph.example_inputs)
     with evaluating(model), evaluating(small), mask(model, plan):
         expected = output_tensors(_run(model, inputs))
