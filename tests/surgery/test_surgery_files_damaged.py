@@ -355,7 +355,7 @@ def test_states_that_a_file_cannot_hold(path):
         surgery.save(Remembers(2, 2), path)
     with pytest.raises(ValueError, match="'weight' of its state is no plain tensor"):
         surgery.save(nn.Linear(2, 2, device="meta"), path)
-    with pytest.raises(ValueError, match="model must be a network, got dict"):
+    with pytest.raises(ValueError, match=r"model must be a torch\.nn\.Module, got \{\}"):
         surgery.save({}, path)
     nested = []
     nested.append(nested)

@@ -94,7 +94,7 @@ class Runner:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         if not 0 < minutes < float("inf"):
-            raise ValueError(f"minutes: {minutes} is not a finite number above 0")
+            raise ValueError(f"minutes: {minutes} is not above 0 and finite")
         self.entries, self.places, self.capacity, self.launch = entries, places, capacity, launch
         self.say, self.clock, self.sleep = say, clock, sleep
         margin = min(15 * minutes, MARGIN)

@@ -14,13 +14,13 @@ PROFILES = ("quick", "full")
 KINDS = ("trained", "scaled", "dry")
 LARGEST = 1e100  # of a number; statistics over seeds stay finite
 CLOCKS = timedelta(days=1)  # by which clocks of machines may differ
-_SLUG = re.compile(r"[a-z][a-z0-9_]*")
+_SLUG = re.compile(r"[a-z][a-z0-9_]{0,99}")
 _ARM = re.compile(r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*")
 _COMMIT = re.compile(r"[0-9a-f]{6,64}")
 
 
 def is_slug(name: object) -> bool:
-    """Tell whether something is of the form of a chapter's name: small letters, digits and underscores."""
+    """Tell whether something is of the form of a chapter's name: at most 100 small letters, digits and underscores."""
     return isinstance(name, str) and _SLUG.fullmatch(name) is not None
 
 
@@ -99,9 +99,9 @@ def _of_training(training: Training) -> Iterator[str]:
     if not isinstance(training.files, list) or not all(map(_is_text, training.files)):
         yield f"training: field 'files' is {training.files!r}, not a list of paths inside the package"
     if not isinstance(training.recipe, dict) or not all(
-        isinstance(value, str) or _is_number(value) for value in training.recipe.values()
+        isinstance(value, str | bool) or _is_number(value) for value in training.recipe.values()
     ):
-        yield f"training: field 'recipe' is {training.recipe!r}, not numbers and texts by name"
+        yield f"training: field 'recipe' is {training.recipe!r}, not numbers, texts and truth values by name"
 
 
 def _of_run(run: SeedRun) -> Iterator[str]:
