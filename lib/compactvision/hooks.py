@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from compactvision import _checks as checks
 
 
 class Captured(Mapping):
@@ -20,6 +22,7 @@ class Captured(Mapping):
     """
 
     def __init__(self, keep_gradients: bool = False) -> None:
+        checks.flags(keep_gradients=keep_gradients)
         self._keep_gradients = keep_gradients
         self._outputs: dict[str, Any] = {}
         self._versions: dict[int, int] = {}
@@ -103,8 +106,8 @@ def capture(
         If a name is unknown (close matches are listed), a layer returns something without tensors, a layer runs twice
         in a forward pass without ``repeated=True``, or ``gradients=True`` under inference mode.
     """
-    names = [names] if isinstance(names, str) else list(dict.fromkeys(names))
-    layers = {name: _layer(model, name) for name in names}
+    checks.flags(gradients=gradients, repeated=repeated, copy=copy)
+    layers = {name: _layer(model, name) for name in _listed(names)}
     if gradients and torch.is_inference_mode_enabled():
         raise ValueError("gradients=True cannot work under torch.inference_mode()")
     captured = Captured(gradients)
@@ -165,6 +168,9 @@ def replace_output(model: nn.Module, name: str, fn: Callable[[Any], Any]) -> Ite
         If the name is unknown (close matches are listed), or ``fn`` returns None.
     """
     layer = _layer(model, name)
+    if fn is None:
+        raise ValueError("fn must be a function of the layer's output, got None")
+    checks.callables(fn=fn)
 
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
         replacement = fn(output)
@@ -179,7 +185,20 @@ def replace_output(model: nn.Module, name: str, fn: Callable[[Any], Any]) -> Ite
         handle.remove()
 
 
+def _listed(names: str | Sequence[str]) -> list[str]:
+    if isinstance(names, str):
+        return [names]
+    if not isinstance(names, Iterable) or isinstance(names, bytes):
+        raise ValueError(f"names must be a name or a sequence of names, got {checks.shown(names)}")
+    found = list(names)
+    for name in found:
+        checks.texts(names=name)
+    return list(dict.fromkeys(found))
+
+
 def _layer(model: nn.Module, name: str) -> nn.Module:
+    checks.networks(model=model)
+    checks.texts(name=name)
     layers = dict(model.named_modules(remove_duplicate=False))
     if name not in layers:
         close = difflib.get_close_matches(name, layers, n=5, cutoff=0.5)

@@ -219,15 +219,17 @@ def test_a_random_direction_carries_one_uth_of_the_energy():
 
 def test_wrong_arguments_are_named():
     activation = torch.rand(2, 4, 3, 3)
-    with pytest.raises(ValueError, match="direction: shape"):
+    with pytest.raises(
+        ValueError, match=r"direction must have the shape \(U\) with U = 4 as in activation, got \(3,\)"
+    ):
         ablations.remove_direction(activation, torch.ones(3))
     with pytest.raises(ValueError, match="direction: its length is 2, not 1"):
         ablations.remove_direction(activation, torch.ones(4))
-    with pytest.raises(ValueError, match="values: shape"):
+    with pytest.raises(ValueError, match=r"values must have the shape \(U\) with U = 4 as in activation, got \(3,\)"):
         ablations.set_units(activation, 0, torch.ones(3))
     with pytest.raises(ValueError, match="edits: there is none"):
         ablations.predictions(study()[3], [])
-    with pytest.raises(ValueError, match="correct: 3 images, targets have 2"):
+    with pytest.raises(ValueError, match=r"correct must .* with N = 2 as in targets, got \(3,\)"):
         class_drops.class_accuracy(torch.ones(3, dtype=torch.bool), torch.tensor([0, 1]), 2)
     with pytest.raises(ValueError, match="must be bool"):
         class_drops.drops(torch.ones(2), torch.ones(1, 2), torch.tensor([0, 1]), 2)

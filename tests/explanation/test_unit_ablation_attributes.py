@@ -175,9 +175,9 @@ def test_iou_against_the_oracle_at_the_same_size_and_enlarged():
 def test_iou_of_a_silent_unit_and_wrong_arguments():
     activation, masks = torch.zeros(4, 1, 3, 3), torch.zeros(4, 2, 3, 3, dtype=torch.bool)
     assert at.concept_iou(activation, masks).tolist() == [[0.0, 0.0]]
-    with pytest.raises(ValueError, match="top: must be in"):
+    with pytest.raises(ValueError, match=r"top must lie in \(0, 1\)"):
         at.concept_iou(activation, masks, top=1.0)
-    with pytest.raises(ValueError, match="activation, masks: shapes"):
+    with pytest.raises(ValueError, match="masks must have the shape"):
         at.concept_iou(activation, masks[:3])
 
 
@@ -237,7 +237,7 @@ def test_rank_correlation_leaves_out_what_is_unknown():
     assert abs(at.rank_correlation(x, y) - 0.5) < 1e-12
     assert np.isnan(at.rank_correlation(x[:3], y[:3]))
     assert oracle.ranks([10.0, 30.0, 10.0, 20.0]) == [1.5, 4.0, 1.5, 3.0]
-    with pytest.raises(ValueError, match="x, y: shapes"):
+    with pytest.raises(ValueError, match="x and y must have one shape"):
         at.rank_correlation(x, y[:3])
 
 

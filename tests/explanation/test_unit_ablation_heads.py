@@ -156,7 +156,7 @@ def test_the_model_is_left_as_it_was_also_after_an_error():
     with pytest.raises(ValueError, match="layer"):
         Head(network, "nowhere", torch.randn(2, 3, 32, 32))
     head = Head(network, "features.2", torch.randn(2, 3, 32, 32))
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match="activation must be as the layer's output"):
         head(torch.rand(2, 5, 32, 32))  # five channels do not fit
     for module in network.modules():
         assert "forward" not in vars(module)

@@ -5,13 +5,16 @@ Also the last step of every class activation map, from a raw map to a picture, a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
 from compactvision import hooks
+from compactvision.explanation.arguments import axes
 from compactvision.measure.state import evaluating
 
 
@@ -51,12 +54,12 @@ def gather(model: nn.Module, layer: str, inputs: Tensor, targets: int | Tensor |
     inputs : Tensor
         (B, ...), finite, B at least 1.
     targets : int or Tensor, optional
-        One class for all images or (B,) int64; the class with the largest logit by default.
+        One class for all images or (B,) int64, a list or an array too; the class with the largest logit by default.
 
     Raises
     ------
     ValueError
-        Naming the argument that does not fit.
+        Naming the argument that does not fit; of the model, where it gives anything but logits (B, C) without NaN.
 
     Examples
     --------
@@ -96,22 +99,28 @@ def gather(model: nn.Module, layer: str, inputs: Tensor, targets: int | Tensor |
 
 def enlarged(raw: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize maps (B, H, W) to (B, height, width), bilinearly."""
+    axes(raw=(raw, "B H W"))
+    checks.floating(raw=raw)
+    check_size(size)
     return F.interpolate(raw[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
 
 
 def scaled(maps: Tensor) -> Tensor:
     """Scale each map (B, H, W) to [0, 1]; a constant map becomes 0."""
+    axes(maps=(maps, "B H W"))
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     return (maps - low) / torch.where(high > low, high - low, 1)
 
 
 def picture(raw: Tensor, size: tuple[int, int]) -> Tensor:
     """Turn raw maps (B, H, W) into pictures (B, height, width) in [0, 1]: ReLU, resize, scale; 0 where all are <= 0."""
+    checks.floating(raw=raw)
     return scaled(enlarged(raw.clamp(min=0), size))
 
 
 def wide(x: Tensor) -> Tensor:
     """Return a tensor in float32, or float64 where it is: the type in which sums are formed."""
+    checks.tensors(x=x)
     return x if x.dtype == torch.float64 else x.float()
 
 
@@ -124,18 +133,29 @@ def _run(model: nn.Module, inputs: Tensor) -> Tensor:
         raise ValueError(f"inputs must be of a type that the model reads, got {inputs.dtype}: {error}") from error
 
 
+def check_size(size: tuple[int, int]) -> None:
+    """Raise a ValueError unless the size is two whole numbers of at least 1."""
+    sides = tuple(size) if isinstance(size, Sequence) else ()
+    if len(sides) != 2 or isinstance(size, (str, bytes)):
+        raise ValueError(f"size must be a height and a width, got {checks.shown(size)}")
+    checks.counts(**{"size[0]": sides[0], "size[1]": sides[1]})
+
+
 def check_floating(inputs: Tensor, name: str = "inputs") -> None:
-    """Raise a ValueError unless the inputs are a tensor of floating-point numbers."""
+    """Raise a ValueError unless the inputs are a dense tensor of floating-point numbers."""
+    checks.texts(name=name)
     if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
         what = inputs.dtype if isinstance(inputs, Tensor) else type(inputs).__name__
         raise ValueError(f"{name} must be floating-point numbers, got {what}")
+    checks.tensors(**{name: inputs})
 
 
 def check_inputs(inputs: Tensor) -> None:
     """Raise a ValueError unless the inputs are a batch (B, ...), not empty, of finite numbers."""
     if not isinstance(inputs, Tensor):
         raise ValueError(f"inputs must be a tensor, got {type(inputs).__name__}")
-    if inputs.ndim < 2 or len(inputs) == 0:
+    checks.tensors(inputs=inputs)
+    if inputs.ndim < 2 or inputs.numel() == 0:
         raise ValueError(f"inputs must be a batch that is not empty, got shape {tuple(inputs.shape)}")
     if not torch.isfinite(inputs).all():
         raise ValueError("inputs contain NaN or infinity")
@@ -144,16 +164,25 @@ def check_inputs(inputs: Tensor) -> None:
 def chosen_targets(logits: Tensor, targets: int | Tensor | None) -> Tensor:
     """Return the class to explain of each image, the one with the largest logit where None is given: (B,) int64.
 
-    Raises a ValueError where logits are not (B, C), or targets no integers in [0, C), one or one an image.
+    Raises a ValueError where logits are not (B, C) or hold NaN, or targets no integers in [0, C), one or one an image.
     """
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        raise ValueError(f"model must give logits (B, C), got {type(logits).__name__} {getattr(logits, 'shape', '')}")
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or 0 in logits.shape:
+        raise ValueError(f"model must give logits (B, C), got {checks.shown(logits)}")
+    checks.tensors(logits=logits)
+    if logits.isnan().any():
+        raise ValueError("model must give logits without NaN")
     if targets is None:
         return logits.detach().argmax(1)
-    chosen = torch.as_tensor(targets, device=logits.device)
-    if chosen.is_floating_point() or chosen.dtype == torch.bool or chosen.shape not in ((), (len(logits),)):
-        raise ValueError(f"targets must be an integer or integers of shape ({len(logits)},), got {targets!r}")
+    try:
+        chosen = torch.as_tensor(targets, device=logits.device)
+        whole = not (chosen.is_floating_point() or chosen.is_complex() or chosen.dtype == torch.bool)
+    except (TypeError, ValueError, RuntimeError):
+        chosen, whole = None, False
+    if not whole or chosen.layout != torch.strided or chosen.shape not in ((), (len(logits),)):
+        raise ValueError(
+            f"targets must be an integer or integers of shape ({len(logits)},), got {checks.shown(targets)}"
+        )
     chosen = chosen.long().expand(len(logits))
     if int(chosen.min()) < 0 or int(chosen.max()) >= logits.shape[1]:
-        raise ValueError(f"targets must lie in [0, {logits.shape[1]}), got {targets!r}")
+        raise ValueError(f"targets must lie in [0, {logits.shape[1]}), got {checks.shown(targets)}")
     return chosen

@@ -14,8 +14,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
+from compactvision.explanation.arguments import axes, chosen
 from compactvision.explanation.evidence import check_floating
 from compactvision.hooks import capture
+from compactvision.measure.batches import classified, pairs
 from compactvision.measure.state import evaluating, placement
 
 _NOT_ALONE = (
@@ -49,10 +52,12 @@ class Head:
     """
 
     def __init__(self, model: nn.Module, layer: str, example_inputs: Tensor) -> None:
+        checks.networks(model=model)
         modules = dict(model.named_modules())
-        if layer not in modules or not layer:
+        if not isinstance(layer, str) or layer not in modules or not layer:
             raise ValueError(f"layer: {layer!r} is no module of this {type(model).__name__}")
         check_floating(example_inputs, "example_inputs")
+        axes(example_inputs=(example_inputs, "B ..."))
         self.model, self.layer = model, layer
         self._module = modules[layer]
         self._input = example_inputs[:1].new_full((1, *example_inputs.shape[1:]), torch.nan)
@@ -64,7 +69,17 @@ class Head:
 
     def __call__(self, activation: Tensor) -> Tensor:
         """Map the layer's output (B, U, ...) to the model's output (B, ...), in the model's current mode."""
-        return self._replay(activation, lambda module, output: output.clone() if module in self._written else output)
+        axes(activation=(activation, "B U ..."))
+        try:
+            return self._replay(activation, lambda module, x: x.clone() if module in self._written else x)
+        except (RuntimeError, IndexError) as error:
+            own = self.activation
+            if (activation.shape[1:], activation.dtype, activation.device) == (own.shape[1:], own.dtype, own.device):
+                raise
+            raise ValueError(
+                f"activation must be as the layer's output, {own.dtype} {('B', *own.shape[1:])} on {own.device}, "
+                f"got {checks.shown(activation)}"
+            ) from error
 
     def _replay(self, activation: Tensor, hand: Callable[[nn.Module | None, Tensor], Tensor]) -> Tensor:
         """Run the model on what ``hand`` makes of each module's output and of the input, whose module is None."""
@@ -179,8 +194,9 @@ class LayerCache:
         return self.logits.argmax(1) == self.targets
 
     def subset(self, images: Tensor) -> LayerCache:
-        """Return the cache of some images, by numbers (M,) or a mask (N,) bool."""
-        parts = {name: getattr(self, name)[images] for name in ("activation", "logits", "targets")}
+        """Return the cache of some images, by numbers (M,), negative ones from the end, or a mask (N,) bool."""
+        picked = chosen(len(self.targets), self.targets.device, images=images)
+        parts = {name: getattr(self, name)[picked] for name in ("activation", "logits", "targets")}
         if len(parts["targets"]) == 0:
             raise ValueError("images: no image is left")
         return replace(self, **parts)
@@ -214,6 +230,8 @@ def cache_layer(model: nn.Module, layer: str, batches: Iterable[tuple[Tensor, Te
     >>> cache.units, cache.num_classes, tuple(cache.activation.shape)
     (3, 2, (5, 3, 1, 1))
     """
+    checks.networks(model=model)
+    checks.texts(layer=layer)
     module = dict(model.named_modules()).get(layer)
     if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._NormBase)):
         raise ValueError(
@@ -223,12 +241,12 @@ def cache_layer(model: nn.Module, layer: str, batches: Iterable[tuple[Tensor, Te
     device, _ = placement(model)
     head, parts = None, []
     with evaluating(model):
-        for inputs, targets in batches:
-            inputs, targets = inputs.to(device), targets.to(device)
+        for inputs, targets in pairs(batches, device):
             if head is None:
                 head = Head(model, layer, inputs[:4])
             with capture(model, layer) as captured:
                 logits = model(inputs)
+            classified(logits, targets, len(parts))
             parts.append((captured[layer], logits, targets))
     if head is None:
         raise ValueError("batches: there is no image")

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
+from compactvision.measure.batches import classified, pairs
 from compactvision.measure.state import evaluating, placement
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -46,6 +48,7 @@ def accuracy(model: nn.Module, batches: Batches, *, top: int = 1) -> float:
     >>> measure.accuracy(models.pretrained("resnet20_glyphs"), data.load("glyphs", train=False, n=100)) > 0.8
     True
     """
+    checks.whole(top=top)
     hits = seen = 0
     with evaluating(model):
         for logits, targets in _logits(model, batches):
@@ -59,6 +62,7 @@ def correct(logits: Tensor, targets: Tensor, top: int = 1) -> Tensor:
 
     Raises a ValueError if ``top`` is not between 1 and C.
     """
+    checks.whole(top=top)
     if not 1 <= top <= logits.shape[1]:
         raise ValueError(f"top must be between 1 and the {logits.shape[1]} classes, got {top}")
     best = logits.topk(top, dim=1).indices if top > 1 else logits.argmax(1, keepdim=True)  # (B, top, ...)
@@ -85,6 +89,7 @@ def confusion(model: nn.Module, batches: Batches, num_classes: int) -> Tensor:
     ValueError
         As for :func:`accuracy`, and if the logits have another number of classes.
     """
+    checks.counts(num_classes=num_classes)
     matrix = torch.zeros(num_classes, num_classes, dtype=torch.long)
     with evaluating(model):
         for logits, targets in _logits(model, batches):
@@ -110,28 +115,12 @@ def per_class_accuracy(model: nn.Module, batches: Batches, num_classes: int) -> 
 def _logits(model: nn.Module, batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield checked logits (B, C, ...) and targets (B, ...) on the model's device."""
     device, _ = placement(model)
-    batches = batches.batches(BATCH_SIZE, device=device) if hasattr(batches, "batches") else batches
-    empty = True
-    for index, (inputs, targets) in enumerate(batches):
-        logits, targets = model(inputs.to(device)), targets.to(device)
-        _check(logits, targets, index)
-        empty = False
+    if hasattr(batches, "batches") and not isinstance(batches, type):
+        batches = batches.batches(BATCH_SIZE, device=device)
+    index = -1
+    for index, (inputs, targets) in enumerate(pairs(batches, device)):
+        logits = model(inputs)
+        classified(logits, targets, index)
         yield logits, targets
-    if empty:
+    if index < 0:
         raise ValueError("batches is empty: there is nothing to measure")
-
-
-def _check(logits: Tensor, targets: Tensor, index: int) -> None:
-    where = f"in batch {index} of batches"
-    if logits.ndim < 2 or targets.shape != logits.shape[:1] + logits.shape[2:]:
-        shapes = f"{tuple(logits.shape)} and {tuple(targets.shape)}"
-        raise ValueError(f"logits must be (B, C, ...) and targets (B, ...), got {shapes} {where}")
-    if targets.is_floating_point() or targets.is_complex():
-        raise ValueError(f"targets must be integers, got {targets.dtype} {where}")
-    if targets.numel() == 0:
-        raise ValueError(f"targets are empty {where}")
-    if logits.isnan().any():
-        raise ValueError(f"logits hold NaN {where}")
-    low, high = int(targets.min()), int(targets.max())
-    if low < 0 or high >= logits.shape[1]:
-        raise ValueError(f"targets must lie in 0..{logits.shape[1] - 1}, got {low}..{high} {where}")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from compactvision import _checks as checks
 from compactvision.measure.operations import OperationCounter
 from compactvision.measure.state import ExampleInputs, evaluating, inputs_from
 
@@ -41,6 +42,7 @@ each element of a BatchNorm, one for each ReLU and each element that max-pooling
 
 def parameters(model: nn.Module) -> int:
     """Return the number of parameters, trainable or not; one that is shared counts once, buffers do not count."""
+    checks.networks(model=model)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -118,6 +120,7 @@ def macs_by_module(
     dict of str to int
         Modules without a count are left out.
     """
+    checks.flags(cumulative=cumulative)
     weights = _weights(convention)
     own = _operations_by_module(model, example_inputs)
     counts: dict[str, int] = {}
@@ -157,6 +160,7 @@ class Summary:
 
 def summary(model: nn.Module, example_inputs: ExampleInputs, *, convention: str = "macs") -> Summary:
     """Return parameters, multiply-accumulates and memory of a model; arguments as for :func:`macs`."""
+    checks.networks(model=model)
     tensors = [*model.parameters(), *model.buffers()]
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     return Summary(parameters(model), macs(model, example_inputs, convention=convention), size, convention)
@@ -199,8 +203,7 @@ def _unfused(device: torch.device) -> Iterator[None]:
 
 
 def _weights(convention: str) -> dict[str, int]:
-    if convention not in CONVENTIONS:
-        raise ValueError(f"convention must be one of {tuple(CONVENTIONS)}, got {convention!r}")
+    checks.one_of(CONVENTIONS, convention=convention)
     return CONVENTIONS[convention]
 
 

@@ -46,9 +46,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from compactvision import _checks as checks
 from compactvision.measure.uncounted import is_uncounted
 
 Count = tuple[str, int]
@@ -219,6 +220,8 @@ class OperationCounter(TorchDispatchMode):
     supports_higher_order_operators = True
 
     def __init__(self, where: Callable[[], str] = lambda: "") -> None:
+        if not callable(where) or isinstance(where, (type, nn.Module)):
+            raise ValueError(f"where must be a function without arguments, got {checks.shown(where)}")
         super().__init__()
         self.where = where
         self.counts: dict[str, Counter[str]] = {}

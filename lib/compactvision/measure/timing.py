@@ -108,6 +108,7 @@ def latency(
     >>> measure.latency(nn.Linear(4, 2), (4,), warmup=1, repeats=3).median_ms > 0
     True
     """
+    checks.networks(model=model)
     return latency_ratio({"model": model}, example_inputs, warmup=warmup, repeats=repeats, threads=threads).latencies[
         "model"
     ]
@@ -140,12 +141,14 @@ def latency_ratio(
     ValueError
         If ``models`` is empty or ``reference`` is not among them, and as for :func:`latency`.
     """
+    checks.mappings(models=models)
     names = list(models)
     if not names:
         raise ValueError("models must hold at least one model, got none")
     reference = names[0] if reference is None else reference
-    if reference not in models:
+    if reference not in names:
         raise ValueError(f"reference must be one of {names}, got {reference!r}")
+    checks.networks(**{f"models[{name!r}]": model for name, model in models.items()})
     _validate(warmup, repeats, threads)
     inputs = {name: inputs_from(model, example_inputs) for name, model in models.items()}
     times = {name: np.empty(repeats) for name in names}  # (repeats,) in milliseconds

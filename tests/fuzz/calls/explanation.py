@@ -129,4 +129,28 @@ AFTERWARDS = {
     "explanation.unit_ablation.pruning.importance": lambda importance: importance(o.model()),
     f"{CAM}activation_maps.XGradCAM": lambda cam: cam(o.inputs()),
 }
-FREE: dict[str, tuple[str, ...]] = {}
+_LISTS = ("targets:a list of lists", "targets:numpy")  # documented beside tensors
+_CONSTANT = ("all zero", "all -1", "uint8", "int64", "bool", "one row short")  # a correlation with it is NaN
+FREE: dict[str, tuple[str, ...]] = {
+    f"{EVIDENCE}check_floating": ("name:unknown word", "name:empty word", "name:word with NUL"),
+    f"{EVIDENCE}chosen_targets": _LISTS,
+    f"{EVIDENCE}gather": _LISTS,
+    "explanation.heads.LayerCache.subset": ("images:a list of lists", "images:numpy", "images:all -1"),
+    f"{ABLATIONS}keep_units": ("units:of -1", "units:a number"),
+    f"{ABLATIONS}set_units": ("units:a list of lists", "units:numpy"),
+    f"{ABLATIONS}zero_units": ("units:-1",),
+    f"{ATTRIBUTES}class_correlation": tuple(f"{x}:{each}" for x in ("means", "probabilities") for each in _CONSTANT),
+    f"{ATTRIBUTES}class_means": ("num_classes:huge", "targets:all zero"),
+    f"{ATTRIBUTES}class_permutation_test": tuple(f"{x}:{each}" for x in "xy" for each in _CONSTANT),
+    f"{ATTRIBUTES}filter_l1": ("convolution:of nan", "norm:of nan"),
+    f"{ATTRIBUTES}rank_correlation": tuple(f"{x}:{each}" for x in "xy" for each in _CONSTANT),
+    f"{DROPS}balanced_accuracy": ("targets:all zero",),
+    f"{DROPS}class_accuracy": ("num_classes:huge", "targets:all zero"),
+    f"{DROPS}drops": ("num_classes:huge", "targets:all zero"),
+    **{f"{CAM}{name}": _LISTS for name in ("activation_maps.XGradCAM.__call__", "activation_maps.XGradCAM.raw",
+                                           "axioms.channel_drops")},
+    f"{CAM}axioms.bias_term": (*_LISTS, "layer:empty word"),  # behind the logits lies no bias
+    f"{CAM}axioms.conservation_residual": ("score:all zero", "score:int64"),  # documented to be without meaning
+    f"{CAM}axioms.sensitivity_residual": ("drops:all zero", "drops:int64"),
+    f"{CAM}baselines.ablation_cam_weights": ("score:all zero", "score:int64"),
+}  # fmt: skip

@@ -227,6 +227,12 @@ FREE: dict[str, tuple[str, ...]] = {
     "surgery.layers.Gathered": ("layer:of nan", "selection:of nan"),
     "surgery.layers.Scattered": ("layer:of nan", "spread:of nan"),
     "models.layers.ChannelMap.forward": ("x:complex64",),
+    "hooks.capture": ("names:empty text", "model:of nan"),  # "" is the model itself
+    "hooks.replace_output": ("name:empty word", "model:of nan", "fn:module"),
+    "measure.counts.parameters": ("model:of nan",),
+    "measure.operations.OperationCounter": ("where:of nothing",),
+    "measure.state.evaluating": ("model:of nan",),
+    "measure.timing.latency_ratio": ("models:unknown key",),  # a second model
     "models.layers.ChannelMap": ("source:of -1",),
     "models.layers.ChannelMap.set_source": ("source:of -1",),
 }  # fmt: skip

@@ -12,6 +12,8 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from compactvision import _checks as checks
+from compactvision.explanation.arguments import axes, chosen
 from compactvision.explanation.evidence import wide
 from compactvision.explanation.heads import LayerCache
 from compactvision.measure.state import evaluating
@@ -25,23 +27,24 @@ Edit = Callable[[Tensor], Tensor]
 
 def zero_units(activation: Tensor, units: int | Sequence[int] | Tensor) -> Tensor:
     """Set units to zero for every image and position: ``A[:, units] := 0``, the paper's ablation, Eq. (1)."""
+    axes(activation=(activation, "B U ..."))
     return set_units(activation, units, activation.new_zeros(activation.shape[1]))
 
 
 def keep_units(activation: Tensor, units: int | Sequence[int] | Tensor) -> Tensor:
     """Set all units but these to zero."""
-    chosen = torch.zeros(activation.shape[1], dtype=torch.bool, device=activation.device)
-    chosen[units] = True
-    return zero_units(activation, (~chosen).nonzero()[:, 0])
+    axes(activation=(activation, "B U ..."))
+    kept = torch.zeros(activation.shape[1], dtype=torch.bool, device=activation.device)
+    kept[chosen(len(kept), kept.device, units=units)] = True
+    return zero_units(activation, (~kept).nonzero()[:, 0])
 
 
 def set_units(activation: Tensor, units: int | Sequence[int] | Tensor, values: Tensor) -> Tensor:
     """Set each of these units to its entry of ``values`` (U,) everywhere; with the mean activation: mean-ablation."""
-    if values.shape != activation.shape[1:2]:
-        raise ValueError(f"values: shape {tuple(values.shape)} for {activation.shape[1]} units")
-    chosen = torch.as_tensor(units, device=activation.device).reshape(-1)
+    axes(activation=(activation, "B U ..."), values=(values, "U"))
+    these = chosen(activation.shape[1], activation.device, units=units)
     edited = activation.clone()
-    edited[:, chosen] = values[chosen].reshape(-1, *[1] * (activation.ndim - 2)).to(activation.dtype)
+    edited[:, these] = values[these].reshape(-1, *[1] * (activation.ndim - 2)).to(activation.dtype)
     return edited
 
 
@@ -57,10 +60,10 @@ def remove_direction(activation: Tensor, direction: Tensor, mean: Tensor | None 
     mean : m, (U,): what the removed part is set to, instead of zero. With the mean activation the ablation leaves the
         mean of the representation where it is; the u-th axis then gives mean-ablation, see :func:`set_units`.
     """
-    units = activation.shape[1]
-    if direction.shape != (units,):
-        raise ValueError(f"direction: shape {tuple(direction.shape)} for {units} units")
-    if abs(float(direction.norm()) - 1) > 1e-3:
+    axes(activation=(activation, "B U ..."), direction=(direction, "U"))
+    axes(activation=(activation, "B U ..."), mean=(direction if mean is None else mean, "U"))
+    checks.floating(direction=direction)
+    if not abs(float(direction.norm()) - 1) <= 1e-3:
         raise ValueError(f"direction: its length is {float(direction.norm()):g}, not 1")
     flat = wide(activation.flatten(2) if activation.ndim > 2 else activation.unsqueeze(2))  # (B, U, P)
     direction = direction.to(flat.dtype)
@@ -74,6 +77,8 @@ def random_rotation(units: int, generator: torch.Generator) -> Tensor:
 
     QR of a Gaussian matrix, with the signs of R's diagonal moved into Q (without them Q would not be uniform).
     """
+    checks.counts(units=units)
+    checks.instances(torch.Generator, generator=generator)
     q, r = torch.linalg.qr(torch.randn(units, units, generator=generator, dtype=torch.float64))
     return (q * r.diagonal().sign()).T.float().contiguous()
 
@@ -86,17 +91,32 @@ def predictions(cache: LayerCache, edits: Iterable[Edit], *, batch_size: int = 2
 
     Costs K runs of the head and none of the layers before; ``copies * batch_size`` edited images are in memory at once.
     """
+    checks.instances(LayerCache, cache=cache)
+    checks.counts(batch_size=batch_size, copies=copies)
+    if not isinstance(edits, Iterable):
+        raise ValueError(f"edits must be functions, one or several, got {checks.shown(edits)}")
     edits, rows = iter(edits), []
     with evaluating(cache.head.model):
         while group := list(islice(edits, copies)):
             parts = []
             for batch in cache.activation.split(batch_size):  # (B, U, ...)
-                edited = torch.cat([edit(batch) for edit in group])  # (len(group) * B, U, ...)
+                edited = torch.cat([_edited(edit, batch) for edit in group])  # (len(group) * B, U, ...)
                 parts.append(cache.head(edited).argmax(1).view(len(group), len(batch)))
             rows.append(torch.cat(parts, 1))  # (len(group), N)
     if not rows:
         raise ValueError("edits: there is none")
     return torch.cat(rows)
+
+
+def _edited(edit: Edit, batch: Tensor) -> Tensor:
+    if not callable(edit):
+        raise ValueError(f"edits must be functions of an activation, got {checks.shown(edit)}")
+    edited = edit(batch)
+    if not isinstance(edited, Tensor) or edited.shape != batch.shape:
+        raise ValueError(
+            f"edits must keep the shape of an activation, {tuple(batch.shape)}, got {checks.shown(edited)}"
+        )
+    return edited
 
 
 def gap_linear_logits(logits: Tensor, means: Tensor, weight: Tensor) -> Tensor:
@@ -110,4 +130,5 @@ def gap_linear_logits(logits: Tensor, means: Tensor, weight: Tensor) -> Tensor:
     means : (N, U) each unit's average over positions.
     weight : (C, U) of the linear layer.
     """
+    axes(logits=(logits, "N C"), means=(means, "N U"), weight=(weight, "C U"))
     return logits - means.T[:, :, None] * weight.T[:, None, :]

@@ -6,23 +6,31 @@ N images, U units, C classes. Attributes are read from the cached activation or 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy import stats
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
+from compactvision.explanation.arguments import axes, booleans, classes
 from compactvision.explanation.heads import LayerCache
 from compactvision.measure.state import evaluating
 
 
 def unit_means(activation: Tensor) -> Tensor:
     """Return each unit's average over the positions of each image: (N, U, ...) to (N, U)."""
+    axes(activation=(activation, "N U ..."))
+    checks.floating(activation=activation)
     return activation.flatten(2).mean(2) if activation.ndim > 2 else activation
 
 
 def class_means(means: Tensor, targets: Tensor, num_classes: int) -> Tensor:
     """Return each unit's average over each class's images: (N, U) to (U, C) float64, NaN for a class without any."""
+    axes(means=(means, "N U"), targets=(targets, "N"))
+    classes(targets, num_classes)
     member = F.one_hot(targets, num_classes).double()  # (N, C)
     return (means.double().T @ member) / member.sum(0)
 
@@ -41,6 +49,8 @@ def selectivity(averages: Tensor) -> tuple[Tensor, Tensor]:
     -------
     (U,) float64, 0 where a unit is silent (leave those out of correlations), and (U,) int64.
     """
+    axes(averages=(averages, "U C"))
+    checks.floating(averages=averages)
     known = ~averages.isnan()  # (U, C)
     if int(known.sum(1).min()) < 2:
         raise ValueError("averages: a unit has fewer than two classes with images")
@@ -57,9 +67,13 @@ def filter_l1(convolution: nn.Conv2d | nn.Linear, norm: nn.BatchNorm2d | nn.Batc
     With ``norm``, weights are first scaled by its ``|gamma| / sqrt(variance + eps)``: those of the layer into which the
     normalisation would be folded, the meaningful ones, since the raw scale of a normalised filter has no effect.
     """
+    checks.networks(convolution=convolution)
+    if not isinstance(getattr(convolution, "weight", None), Tensor) or convolution.weight.ndim < 2:
+        raise ValueError(f"convolution must be a layer with filters, got {checks.shown(convolution)}")
     norms = convolution.weight.detach().abs().flatten(1).sum(1)
     if norm is None:
         return norms
+    checks.instances(nn.modules.batchnorm._BatchNorm, norm=norm)
     if norm.running_var is None:
         raise ValueError("norm: it keeps no running variance")
     gamma = torch.ones_like(norms) if norm.weight is None else norm.weight.detach().abs()
@@ -78,8 +92,9 @@ def class_correlation(means: Tensor, probabilities: Tensor) -> Tensor:
 
     Returns
     -------
-    (U, C) float64, NaN for a unit that is constant.
+    (U, C) float64, NaN for a unit or a probability that is constant.
     """
+    axes(means=(means, "N U"), probabilities=(probabilities, "N C"))
     a, p = (x.double() - x.double().mean(0) for x in (means, probabilities))
     constant = means.amax(0) == means.amin(0)  # (U,)
     rho = (a.T @ p) / torch.outer(a.norm(dim=0), p.norm(dim=0))
@@ -88,6 +103,9 @@ def class_correlation(means: Tensor, probabilities: Tensor) -> Tensor:
 
 def mutual_information(means: Tensor, targets: Tensor, num_classes: int) -> Tensor:
     """Return the bits that [unit mean above its median] and the class share: (N, U) to (U,) float64."""
+    axes(means=(means, "N U"), targets=(targets, "N"))
+    checks.floating(means=means)
+    classes(targets, num_classes)
     on = (means > means.median(0).values).double()  # (N, U); torch's median is the lower one of two middle values
     member = F.one_hot(targets, num_classes).double()  # (N, C)
     joint = torch.stack([(1 - on).T @ member, on.T @ member], 1) / len(targets)  # (U, 2, C)
@@ -112,10 +130,13 @@ def concept_iou(activation: Tensor, masks: Tensor, top: float = 0.005, batch_siz
     -------
     (U, K) float64 in [0, 1], 0 where the union is empty; Bau et al. call a unit a detector above 0.04.
     """
+    checks.numbers(top=top)
+    checks.counts(batch_size=batch_size)
     if not 0 < top < 1:
-        raise ValueError(f"top: must be in (0, 1), got {top}")
-    if masks.ndim != 4 or activation.ndim != 4 or len(masks) != len(activation):
-        raise ValueError(f"activation, masks: shapes {tuple(activation.shape)} and {tuple(masks.shape)}")
+        raise ValueError(f"top must lie in (0, 1), got {top}")
+    axes(activation=(activation, "N U H W"), masks=(masks, "N K H' W'"))
+    checks.floating(activation=activation)
+    booleans(masks=masks)
     values = activation.transpose(0, 1).flatten(1)  # (U, N * H * W)
     above = max(1, round(top * values.shape[1]))
     threshold = values.topk(above + 1, dim=1).values[:, -1] if above < values.shape[1] else values.amin(1)  # (U,)
@@ -137,6 +158,8 @@ def taylor_rise(cache: LayerCache, batch_size: int = 256) -> Tensor:
 
     ``-sum(gradient * activation)`` over positions, from one backward pass through the head.
     """
+    checks.instances(LayerCache, cache=cache)
+    checks.counts(batch_size=batch_size)
     rises = []
     parts = (part.split(batch_size) for part in (cache.activation, cache.targets))
     with evaluating(cache.head.model):
@@ -158,8 +181,9 @@ def rank_correlation(x: Tensor, y: Tensor) -> float:
 
     NaN where fewer than three entries are left or one side is constant.
     """
+    checks.tensors(x=x, y=y)
     if x.shape != y.shape:
-        raise ValueError(f"x, y: shapes {tuple(x.shape)} and {tuple(y.shape)}")
+        raise ValueError(f"x and y must have one shape, got {tuple(x.shape)} and {tuple(y.shape)}")
     known = ~(x.isnan() | y.isnan())
     a, b = (side[known].cpu().numpy() for side in (x, y))
     if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
@@ -171,9 +195,13 @@ def class_permutation_test(x: Tensor, y: Tensor, generator: torch.Generator, rou
     """Return Spearman's correlation of two (U, C) tables and its p-value when the classes are shuffled.
 
     The null gives the columns of ``y`` to other classes, all units alike: units that matter much or little keep that,
-    and so does everything that units have in common. One-sided, ``(1 + rounds at least as high) / (1 + rounds)``.
+    and so does everything that units have in common. One-sided, ``(1 + rounds at least as high) / (1 + rounds)``; both
+    are NaN where the correlation is not defined.
     """
+    axes(x=(x, "U C"), y=(y, "U C"))
+    checks.instances(torch.Generator, generator=generator)
+    checks.counts(rounds=rounds)
     found = rank_correlation(x, y)
     shuffled = (torch.randperm(y.shape[1], generator=generator).to(y.device) for _ in range(rounds))
     higher = sum(rank_correlation(x, y[:, order]) >= found for order in shuffled)
-    return found, (1 + higher) / (1 + rounds)
+    return found, found if math.isnan(found) else (1 + higher) / (1 + rounds)

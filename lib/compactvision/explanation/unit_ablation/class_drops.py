@@ -11,6 +11,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
+from compactvision.explanation.arguments import axes, booleans, classes
 from compactvision.explanation.heads import LayerCache
 from compactvision.explanation.unit_ablation.ablations import predictions, zero_units
 
@@ -29,8 +31,8 @@ def class_accuracy(correct: Tensor, targets: Tensor, num_classes: int) -> Tensor
     -------
     (..., C) float64.
     """
-    if correct.shape[-1] != len(targets):
-        raise ValueError(f"correct: {correct.shape[-1]} images, targets have {len(targets)}")
+    axes(targets=(targets, "N"), correct=(correct, "... N"))
+    classes(targets, num_classes)
     member = nn.functional.one_hot(targets, num_classes).double()  # (N, C)
     return (correct.double() @ member) / member.sum(0)
 
@@ -73,8 +75,7 @@ def drops(base: Tensor, correct: Tensor, targets: Tensor, num_classes: int) -> D
     With ``n_c`` of the N images in class c, the overall drop is the mean of the class drops weighted by ``n_c / N``,
     Eq. (3).
     """
-    if base.dtype != torch.bool or correct.dtype != torch.bool or correct.ndim != 2:
-        raise ValueError("base, correct: must be bool of shapes (N,) and (K, N)")
+    _check_recognised(base, correct)
     overall = base.double().mean() - correct.double().mean(1)
     before, after = (class_accuracy(x, targets, num_classes) for x in (base, correct))
     return Drops(overall, before - after)
@@ -102,6 +103,7 @@ def unit_drops(cache: LayerCache, **options) -> Drops:
     >>> drops.overall, drops.most_damaged
     (tensor([0.5000, 0.5000], dtype=torch.float64), tensor([0, 1]))
     """
+    checks.instances(LayerCache, cache=cache)
     edits = (partial(zero_units, units=unit) for unit in range(cache.units))
     correct = predictions(cache, edits, **options) == cache.targets
     return drops(cache.correct, correct, cache.targets, cache.num_classes)
@@ -112,6 +114,8 @@ def unit_drops(cache: LayerCache, **options) -> Drops:
 
 def halves(targets: Tensor, generator: torch.Generator) -> Tensor:
     """Draw half of each class's images at random: (N,) bool; an odd class leaves its spare image to the other half."""
+    classes(targets)
+    checks.instances(torch.Generator, generator=generator)
     keys = torch.rand(len(targets), generator=generator).to(targets.device)
     first = torch.zeros_like(targets, dtype=torch.bool)
     for c in targets.unique():
@@ -128,8 +132,10 @@ def split_half_largest(
     The most damaged class is chosen on one half of the images and its drop read on the other; mean over ``repeats``
     random splits, each used both ways. Arguments as for :func:`drops`.
     """
-    if repeats < 1:
-        raise ValueError(f"repeats: must be at least 1, got {repeats}")
+    checks.counts(repeats=repeats)
+    _check_recognised(base, correct)
+    axes(base=(base, "N"), targets=(targets, "N"))
+    classes(targets, num_classes)
     readings = []
     for _ in range(repeats):
         first = halves(targets, generator)
@@ -145,6 +151,8 @@ def deal_flips(base: Tensor, correct: Tensor, generator: torch.Generator) -> Ten
     Images lost are dealt among those recognised before (``base``, (N,) bool), images gained among the others, so every
     ablation keeps its overall drop exactly. Returns (K, N) bool like ``correct``.
     """
+    _check_recognised(base, correct)
+    checks.instances(torch.Generator, generator=generator)
     dealt = correct.clone()
     for group in (base, ~base):
         keys = torch.rand(len(correct), int(group.sum()), generator=generator).to(correct.device)
@@ -154,8 +162,15 @@ def deal_flips(base: Tensor, correct: Tensor, generator: torch.Generator) -> Ten
 
 def balanced_accuracy(predicted: Tensor, targets: Tensor, num_classes: int) -> Tensor:
     """Return each class's accuracy against the rest, ``(TPR + TNR) / 2``, chance 0.5: (..., N) to (..., C) float64."""
+    axes(targets=(targets, "N"), predicted=(predicted, "... N"))
+    classes(targets, num_classes)
     scores = []
     for c in range(num_classes):
         yes, member = predicted == c, targets == c
         scores.append((yes[..., member].double().mean(-1) + (~yes[..., ~member]).double().mean(-1)) / 2)
     return torch.stack(scores, -1)
+
+
+def _check_recognised(base: Tensor, correct: Tensor) -> None:
+    axes(base=(base, "N"), correct=(correct, "K N"))
+    booleans(base=base, correct=correct)

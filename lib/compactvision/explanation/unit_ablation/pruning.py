@@ -8,8 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
 from compactvision import surgery
 from compactvision.explanation.unit_ablation.class_drops import drops
+from compactvision.measure.batches import check_iterable, classified, pairs
 from compactvision.measure.state import evaluating, placement
 
 
@@ -64,17 +66,17 @@ def importance(
     """
     if drop not in ("overall", "largest"):
         raise ValueError(f"drop must be 'overall' or 'largest', got {drop!r}")
+    check_iterable(batches)
 
     def scores(model: nn.Module) -> dict[str, Tensor]:
-        device, _ = placement(model)
-        images = [(inputs.to(device), targets.to(device)) for inputs, targets in batches]
+        checks.networks(model=model)
+        images = list(pairs(batches, placement(model)[0]))
         if not images:
             raise ValueError("batches must hold at least one batch, got none")
         targets = torch.cat([of_batch for _, of_batch in images])
+        base, num_classes = _recognised(model, images)
         graph = surgery.channel_graph(model, images[0][0][:1], residual=residual)
         with evaluating(model):
-            num_classes = model(images[0][0][:1]).shape[1]
-            base = _predictions(model, images) == targets
             found = {}
             for name, group in graph.groups.items():
                 correct = []
@@ -86,6 +88,18 @@ def importance(
         return found
 
     return scores
+
+
+def _recognised(model: nn.Module, images: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, int]:
+    """Return which images the model as it is recognises, and the number of classes."""
+    hits, num_classes = [], 0
+    with evaluating(model):
+        for index, (inputs, targets) in enumerate(images):
+            logits = model(inputs)
+            classified(logits, targets, index)
+            hits.append(logits.argmax(1) == targets)
+            num_classes = logits.shape[1]
+    return torch.cat(hits), num_classes
 
 
 def _predictions(model: nn.Module, images: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

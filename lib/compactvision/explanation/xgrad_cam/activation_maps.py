@@ -10,7 +10,9 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from compactvision.explanation.evidence import gather, picture, wide
+from compactvision import _checks as checks
+from compactvision.explanation.arguments import axes
+from compactvision.explanation.evidence import check_inputs, gather, picture, wide
 
 _CANCELS = 1e-3  # a channel whose sum is smaller than this share of its absolute sum
 
@@ -20,11 +22,13 @@ _CANCELS = 1e-3  # a channel whose sum is smaller than this share of its absolut
 
 def weighted_map(activation: Tensor, weights: Tensor) -> Tensor:
     """Sum the channels with their weights, Eq. (1): (B, K, H, W) and (B, K) give the signed raw map (B, H, W)."""
+    axes(activation=(activation, "B K H W"), weights=(weights, "B K"))
     return torch.einsum("bkhw,bk->bhw", wide(activation), wide(weights)).to(activation.dtype)
 
 
 def grad_cam_weights(gradient: Tensor) -> Tensor:
     """Average the gradient over all positions alike, Eq. (2): (B, K, H, W) gives (B, K)."""
+    axes(gradient=(gradient, "B K H W"))
     return wide(gradient).mean((2, 3)).to(gradient.dtype)
 
 
@@ -53,6 +57,7 @@ def xgrad_cam_weights(activation: Tensor, gradient: Tensor) -> Tensor:
     >>> xgrad_cam_weights(fires, wants)
     tensor([[-1.]])
     """
+    axes(activation=(activation, "B K H W"), gradient=(gradient, "B K H W"))
     mapped, slope = wide(activation), wide(gradient)
     total, size = mapped.sum((2, 3)), mapped.abs().sum((2, 3))  # A_k and its absolute counterpart, (B, K)
     cancels = (total.abs() <= _CANCELS * size) & (size > 0)
@@ -94,7 +99,8 @@ class XGradCAM:
     """
 
     def __init__(self, model: nn.Module, layer: str) -> None:
-        if layer not in dict(model.named_modules()):
+        checks.networks(model=model)
+        if not isinstance(layer, str) or layer not in dict(model.named_modules()):
             raise ValueError(f"layer: the model has no layer {layer!r}")
         self.model, self.layer = model, layer
 
@@ -105,4 +111,7 @@ class XGradCAM:
 
     def __call__(self, inputs: Tensor, targets: int | Tensor | None = None) -> Tensor:
         """Return pictures (B, height, width) in [0, 1]; the class with the largest logit by default."""
+        check_inputs(inputs)
+        if inputs.ndim < 3:
+            raise ValueError(f"inputs must be images (B, ..., height, width), got the shape {tuple(inputs.shape)}")
         return picture(self.raw(inputs, targets), inputs.shape[-2:])

@@ -8,7 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
 from compactvision import hooks
+from compactvision.explanation.arguments import axes
 from compactvision.explanation.evidence import check_floating, check_inputs, chosen_targets, wide
 from compactvision.explanation.heads import Head
 from compactvision.measure.state import evaluating
@@ -49,8 +51,8 @@ def channel_drops(
     tensor([[ 3., -2.]])
     """
     check_inputs(inputs)
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    check_floating(inputs)
+    checks.counts(batch_size=batch_size)
     head = Head(model, layer, inputs)
     chosen = chosen_targets(head.output, targets)
     score = head.output.gather(1, chosen[:, None])[:, 0]
@@ -67,16 +69,22 @@ def channel_drops(
 
 def masses(activation: Tensor, weights: Tensor) -> Tensor:
     """Return w_k A_k, what each channel adds to the sum of the raw map: (B, K)."""
+    axes(activation=(activation, "B K H W"), weights=(weights, "B K"))
     return (wide(weights) * wide(activation).sum((2, 3))).to(weights.dtype)
 
 
 def sensitivity_residual(drops: Tensor, mass: Tensor) -> Tensor:
-    """Return the sum of ``|D_k - w_k A_k|`` over that of ``|D_k|``, Eq. (8): (B, K) twice give (B,); 0 is perfect."""
+    """Return the sum of ``|D_k - w_k A_k|`` over that of ``|D_k|``, Eq. (8): (B, K) twice give (B,); 0 is perfect.
+
+    Without meaning, infinite or NaN, where no D_k differs from 0.
+    """
+    axes(drops=(drops, "B K"), mass=(mass, "B K"))
     return (drops - mass).abs().sum(1) / drops.abs().sum(1)
 
 
 def conservation_residual(score: Tensor, mass: Tensor) -> Tensor:
     """Return ``|S - sum of w_k A_k| / |S|``, Eq. (9): (B,) and (B, K) give (B,); without meaning where S is near 0."""
+    axes(score=(score, "B"), mass=(mass, "B K"))
     return (score - mass.sum(1)).abs() / score.abs()
 
 
@@ -117,6 +125,8 @@ def bias_term(
     """
     check_inputs(inputs)
     check_floating(inputs)
+    checks.networks(model=model)
+    checks.flags(strict=strict)
     modules = {name: m for name, m in model.named_modules() if name != layer and not any(m.children())}
     leaves: list[Tensor] = []
 

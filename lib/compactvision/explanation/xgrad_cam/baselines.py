@@ -9,7 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compactvision.explanation.evidence import check_floating, check_inputs, enlarged, scaled, wide
+from compactvision import _checks as checks
+from compactvision.explanation.arguments import axes
+from compactvision.explanation.evidence import check_floating, check_inputs, chosen_targets, enlarged, scaled, wide
 from compactvision.measure.state import evaluating
 
 _LARGE = 1e6  # slopes beside which the 1e-6 of Grad-CAM++ is nothing
@@ -21,6 +23,7 @@ def grad_cam_plus_plus_weights(activation: Tensor, gradient: Tensor) -> Tensor:
     This closed form of :cite:`chattopadhay2018gradcampp` takes exp(S) as the score, so that higher derivatives are
     powers of g.
     """
+    axes(activation=(activation, "B K H W"), gradient=(gradient, "B K H W"))
     slope = wide(gradient).clamp(min=0)
     total = wide(activation).sum((2, 3), keepdim=True)  # (B, K, 1, 1)
     small = torch.where(slope > _LARGE, 0, slope)
@@ -31,11 +34,13 @@ def grad_cam_plus_plus_weights(activation: Tensor, gradient: Tensor) -> Tensor:
 
 def ablation_cam_weights(drops: Tensor, score: Tensor) -> Tensor:
     """Weight a channel by its share of the score, D_k / S: (B, K) and (B,) give (B, K); the signs turn where S < 0."""
+    axes(drops=(drops, "B K"), score=(score, "B"))
     return drops / score[:, None]
 
 
 def ablation_cam_sum_weights(drops: Tensor, activation: Tensor) -> Tensor:
     """Weight a channel by D_k / A_k, so that it fulfils Eq. (3) by construction: (B, K), 0 where A_k = 0."""
+    axes(drops=(drops, "B K"), activation=(activation, "B K H W"))
     total = wide(activation).sum((2, 3))
     return torch.where(total == 0, 0, wide(drops) / torch.where(total == 0, 1, total)).to(drops.dtype)
 
@@ -45,6 +50,7 @@ def score_cam_weights(scores: Tensor) -> Tensor:
 
     The original subtracts the score of a black image first; the softmax does not see it.
     """
+    axes(scores=(scores, "B K"))
     return wide(scores).softmax(1).to(scores.dtype)
 
 
@@ -57,16 +63,20 @@ def masked_scores(
     """
     check_inputs(inputs)
     check_floating(inputs)
+    axes(inputs=(inputs, "B C H W"), targets=(targets, "B"), activation=(activation, "B K h w"))
+    checks.counts(batch_size=batch_size)
     images, channels = activation.shape[:2]
     scores = []
     with evaluating(model):
         for numbers in torch.arange(images * channels, device=inputs.device).split(batch_size):
             image, channel = numbers // channels, numbers % channels
             mask = scaled(enlarged(activation[image, channel], inputs.shape[-2:]))  # (batch, height, width)
-            scores.append(model(inputs[image] * mask[:, None]).gather(1, targets[image, None])[:, 0])
+            logits = model(inputs[image] * mask[:, None])
+            scores.append(logits.gather(1, chosen_targets(logits, targets[image])[:, None])[:, 0])
     return torch.cat(scores).view(images, channels)
 
 
 def hires_cam_map(activation: Tensor, gradient: Tensor) -> Tensor:
     """Sum g F over the channels at each position: raw map (B, H, W); its channels have the masses of XGrad-CAM."""
+    axes(activation=(activation, "B K H W"), gradient=(gradient, "B K H W"))
     return (wide(gradient) * wide(activation)).sum(1).to(activation.dtype)

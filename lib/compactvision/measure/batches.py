@@ -1,0 +1,52 @@
+"""Reads batches of inputs and targets, and checks what a classifier makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from compactvision import _checks as checks
+
+
+def pairs(batches: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the inputs and targets of batches on a device; a ValueError where they are no pairs of tensors."""
+    check_iterable(batches)
+    if device.type == "meta":
+        raise ValueError("model must hold numbers, but it is on the meta device")
+    for index, batch in enumerate(batches):
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            raise ValueError(
+                f"batches must be pairs of inputs and targets, got {checks.shown(batch)} as number {index}"
+            )
+        checks.tensors(**{f"batches[{index}] (inputs)": batch[0], f"batches[{index}] (targets)": batch[1]})
+        yield batch[0].to(device), batch[1].to(device)
+
+
+def check_iterable(batches: Any) -> None:
+    """Raise a ValueError for what cannot be read in a loop."""
+    if isinstance(batches, (str, bytes, type)) or not (
+        isinstance(batches, Iterable) or hasattr(batches, "__getitem__")
+    ):
+        raise ValueError(f"batches must be pairs of inputs and targets, got {checks.shown(batches)}")
+
+
+def classified(logits: Any, targets: Tensor, index: int) -> None:
+    """Raise a ValueError unless logits are (B, C, ...) without NaN, and targets (B, ...) whole numbers in [0, C)."""
+    where = f"in batch {index} of batches"
+    if not isinstance(logits, Tensor):
+        raise ValueError(f"model must give logits (B, C, ...), got {checks.shown(logits)} {where}")
+    if logits.ndim < 2 or targets.shape != logits.shape[:1] + logits.shape[2:]:
+        shapes = f"{tuple(logits.shape)} and {tuple(targets.shape)}"
+        raise ValueError(f"logits must be (B, C, ...) and targets (B, ...), got {shapes} {where}")
+    if targets.is_floating_point():
+        raise ValueError(f"targets must be integers, got {targets.dtype} {where}")
+    if targets.numel() == 0:
+        raise ValueError(f"targets are empty {where}")
+    if logits.isnan().any():
+        raise ValueError(f"logits hold NaN {where}")
+    low, high = int(targets.min()), int(targets.max())
+    if low < 0 or high >= logits.shape[1]:
+        raise ValueError(f"targets must lie in 0..{logits.shape[1] - 1}, got {low}..{high} {where}")
