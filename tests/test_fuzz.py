@@ -8,6 +8,7 @@ import pytest
 
 from fuzz import judge, trial
 from fuzz.calls import AFTERWARDS, CALLS, FREE
+from fuzz.pools import pool
 from fuzz.public import public
 
 FROM_TORCH = 23  # errors from inside torch among the calls of the slice; none is the aim
@@ -38,9 +39,19 @@ def test_a_slice_of_one_call_a_function(repo, tmp_path):
         "--list",
         str(tmp_path / "raw"),
     ]
-    ran = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=240)
+    environment = {**os.environ, "PYTHONPATH": paths}
+    ran = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert f"calls of {len(CALLS)} functions, seed 0" in ran.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
+@pytest.mark.parametrize("label", ["foreign file", "folder", "file for a folder"])
+@pytest.mark.parametrize("name", ["records.stored.write", "surgery.files.save"])
+def test_bad_paths_lie_in_the_folder_of_the_run(name, label, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = trial.arguments(name)["path"]
+    assert pool(given)[label](given).is_relative_to(tmp_path)
 
 
 def test_calls_are_drawn_alike_for_a_seed_alone():

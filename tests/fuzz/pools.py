@@ -51,11 +51,11 @@ WORDS: Pool = {
 }
 PATHS: Pool = {
     "path with NUL": lambda _: "a\0b",
-    "folder": lambda _: Path(__file__).parent,
+    "folder": lambda _: _foreign().parent,
     "missing folder": lambda _: Path("/nowhere/at/all"),
-    "file for a folder": lambda _: Path(__file__) / "inside",
+    "file for a folder": lambda _: _foreign() / "inside",
     "long name": lambda value: Path(str(value) + "x" * 300),
-    "foreign file": lambda _: Path(__file__),
+    "foreign file": lambda _: _foreign(),
 }
 SEQUENCES: Pool = {
     "empty": lambda value: type(value)(),
@@ -194,6 +194,14 @@ _KINDS: tuple[tuple[type | tuple[type, ...], Pool, tuple[str, ...]], ...] = (  #
     ((list, tuple), SEQUENCES, ("list",)),
     (Callable, FUNCTIONS, ("function of nothing",)),
 )
+
+
+def _foreign() -> Path:
+    """A file of another kind, for calls that read it or write over it."""
+    place = Path("foreign/file.py").absolute()
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("print('no record')\n", encoding="utf-8")
+    return place
 
 
 def _is_batches(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import resource
@@ -37,7 +38,8 @@ class Trial:
 
 def trials(names: Sequence[str], count: int, seed: int) -> Iterator[Trial]:
     """Make ``count`` calls of each function."""
-    plan = [(name, bad) for name in names for bad in chosen(name, count, seed)]
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):  # valid calls have files
+        plan = [(name, bad) for name in names for bad in chosen(name, count, seed)]
     context = multiprocessing.get_context("fork")
     done = 0
     while done < len(plan):

@@ -7,6 +7,7 @@ import inspect
 import io
 import random
 import signal
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -110,9 +111,10 @@ def run(name: str, function: Any, given: Mapping[str, Any]) -> Any:
 
 def again(name: str, **bad: str) -> Any:
     """Repeat a call of the table, for its traceback: ``again("surgery.apply.prune", plan="None")``."""
-    valid = arguments(name)
-    changed = {argument: pool(valid[argument])[label](valid[argument]) for argument, label in bad.items()}
-    return run(name, public()[name], {**valid, **changed})
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        valid = arguments(name)
+        changed = {argument: pool(valid[argument])[label](valid[argument]) for argument, label in bad.items()}
+        return run(name, public()[name], {**valid, **changed})
 
 
 @contextlib.contextmanager
