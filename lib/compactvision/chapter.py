@@ -10,6 +10,7 @@ from typing import Any
 import seaborn
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import is_color_like
 from torch import nn
 
 from compactvision import _checks as checks
@@ -164,8 +165,10 @@ def seed_bars(
     Raises
     ------
     ValueError
-        If a label has no number, a value is not finite, or ``digits`` is no whole number of at least 0.
+        If ``axis`` is none of matplotlib's, a label has no number, a value is not finite, there are not as many colours
+        as labels, or ``digits`` is no whole number of at least 0.
     """
+    checks.instances(Axes, axis=axis)
     if not isinstance(values, Mapping) or not values:
         raise ValueError(f"values must map labels to the values of seeds, got {checks.shown(values)}")
     for label, seeds in values.items():
@@ -174,6 +177,7 @@ def seed_bars(
         checks.whole(digits=digits)
         if digits < 0:
             raise ValueError(f"digits must be at least 0, got {digits}")
+    _refuse_colors(colors, len(values))
     labels = [label for label, row in values.items() for _ in row]
     points = [float(value) for row in values.values() for value in row]
     one = not isinstance(colors, str) and colors is not None
@@ -221,8 +225,9 @@ def seed_lines(axis: Axes, x: Sequence[float], values: Sequence[Sequence[float]]
     Raises
     ------
     ValueError
-        If ``x`` and ``values`` differ in length, or an entry is missing or not finite.
+        If ``axis`` is none of matplotlib's, ``x`` and ``values`` differ in length, or an entry is no finite number.
     """
+    checks.instances(Axes, axis=axis)
     for name, row in (("x", x), ("values", values)):
         if isinstance(row, (str, bytes, Mapping)) or not hasattr(row, "__len__") or len(row) == 0:
             raise ValueError(f"{name} must be a sequence that is not empty, got {checks.shown(row)}")
@@ -242,6 +247,14 @@ def _refuse_row(name: str, seeds: object) -> None:
         raise ValueError(f"{name} must be a sequence of numbers that is not empty, got {checks.shown(seeds)}")
     for value in seeds:
         checks.finite(**{name: value})
+
+
+def _refuse_colors(colors: object, rows: int) -> None:
+    if colors is None or (isinstance(colors, str) and is_color_like(colors)):
+        return
+    listed = isinstance(colors, (list, tuple)) and all(map(is_color_like, colors))
+    if not listed or len(colors) != rows:
+        raise ValueError(f"colors must be a colour, or one for each of the {rows} labels, got {checks.shown(colors)}")
 
 
 @contextmanager

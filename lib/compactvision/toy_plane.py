@@ -20,6 +20,7 @@ from compactvision.plots.style import figure
 CLASSES = {"moons": 2, "circles": 2, "spiral": 4}
 STEPS = {"moons": 300, "circles": 300, "spiral": 1000}
 BATCH, LEARNING_RATE = 128, 2e-3
+MOST = 10**6  # points of a set
 PIXELS, MARGIN = 61, 0.2  # of the picture
 
 
@@ -46,12 +47,15 @@ def points(name: str, n: int, *, seed: int) -> tuple[Tensor, Tensor]:
     Raises
     ------
     ValueError
-        If the name is unknown, ``n`` is not a positive multiple of the number of classes, or ``seed`` is out of range.
+        If the name is unknown, ``n`` is not a positive multiple of the number of classes or above a million, or
+        ``seed`` is out of range.
     """
     checks.one_of(CLASSES, name=name)
     checks.whole(n=n, seed=seed)
     if n < 1 or n % CLASSES[name]:
         raise ValueError(f"n must be a positive multiple of {CLASSES[name]} for {name!r}, got {n}")
+    if n > MOST:
+        raise ValueError(f"n must be at most {MOST:,}, got {n:,}")
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed must be in [0, 2**32), got {seed}")
     if name == "spiral":
@@ -217,6 +221,7 @@ def _check_rows(rows: Any, marked: Any) -> None:
     for name, row in rows.items():
         if not isinstance(row, (tuple, list)) or len(row) != 3:
             raise ValueError(f"rows[{name!r}] must be (points, classes, networks), got {checks.shown(row)}")
+        checks.texts(**{f"the name of rows[{name!r}]": name})
         xy, targets, networks = row
         _check_points(f"rows[{name!r}]", xy)
         checks.tensors(**{f"rows[{name!r}]": targets})

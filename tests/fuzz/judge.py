@@ -49,6 +49,8 @@ def error(function: object, labels: Iterable[str], found: BaseException) -> str:
         parameters = inspect.signature(function).parameters
         passed_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
         return "clear" if passed_on or words & (NAMES | set(parameters)) else "unnamed"
+    if isinstance(found, OSError) and found.filename is not None and "OSError" in (inspect.getdoc(function) or ""):
+        return "clear"  # the system's own, documented, for a file that it names
     if isinstance(found, MemoryError) or "allocate memory" in str(found):
         return "accepted"
     if not isinstance(found, AttributeError) and ("torch" in Path(innermost.filename).parts or _from_torch(found)):

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from compactvision import _checks as checks
 from compactvision.claims.rules import LEVELS, SYMBOLS, WORDS, Verdict, verdicts
 from compactvision.claims.schema import Chapter, load, slugs
 from compactvision.plots import Html
@@ -61,7 +62,16 @@ def _lines(verdict: Verdict) -> str:
 
 
 def tables(found: list[Verdict]) -> Html:
-    """Return the tables of both groups, one below the other; a group without claims is left out."""
+    """Return the tables of both groups, one below the other; a group without claims is left out.
+
+    Raises
+    ------
+    ValueError
+        If ``found`` is no list of verdicts.
+    """
+    checks.instances((list, tuple), found=found)
+    for place, verdict in enumerate(found):
+        checks.instances(Verdict, **{f"found[{place}]": verdict})
     parts = [group_table(found, group) for group in GROUPS if any(v.group == group for v in found)]
     if not parts:
         return Html("<p>No claims are written down yet.</p>", "No claims are written down yet.")
@@ -95,7 +105,14 @@ class Scorecard:
         return [verdict for _, found in self.chapters for verdict in found]
 
     def summary(self, group: str) -> Html:
-        """Return the table of one group's counts: a row a chapter, a column a verdict, and the sums below."""
+        """Return the table of one group's counts: a row a chapter, a column a verdict, and the sums below.
+
+        Raises
+        ------
+        ValueError
+            If the group is neither "paper" nor "scaled".
+        """
+        checks.one_of(GROUPS, group=group)
         words = [f"{SYMBOLS[level]} {WORDS[group][level]}" for level in LEVELS]
         rows: list[list[object]] = [
             [chapter.title, *counts(found, group).values()]

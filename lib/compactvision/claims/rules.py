@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+from compactvision import _checks as checks
 from compactvision import records
 from compactvision.claims.schema import TRAINED, Chapter, Claim, Rule, load
 from compactvision.records import Record
@@ -96,7 +97,17 @@ def quantity(value: float, unit: str = "", spread: float = 0.0) -> str:
 
 
 def judge(claim: Claim, record: Record | None, *, slug: str = "", older: bool = False) -> Verdict:
-    """Return the verdict of a record on a claim; what is missing is "not run" and never guessed."""
+    """Return the verdict of a record on a claim; what is missing is "not run" and never guessed.
+
+    Raises
+    ------
+    ValueError
+        If an argument is of another class.
+    """
+    checks.instances(Claim, claim=claim)
+    checks.instances((Record, type(None)), record=record)
+    checks.texts(slug=slug)
+    checks.flags(older=older)
 
     def not_run(reason: str) -> Verdict:
         return Verdict(slug, claim, NOT_RUN, reason, older=older)
@@ -117,6 +128,8 @@ def judge(claim: Claim, record: Record | None, *, slug: str = "", older: bool = 
     if claim.rule.ratio and 0 in columns[1]:
         return not_run(f"{claim.rule.ratio[1]!r} is 0 in the record, so that the ratio has no value")
     values = tuple(_quantity(claim.rule, *numbers) for numbers in zip(*columns, strict=True))
+    if not all(map(math.isfinite, values)):
+        return not_run(f"{claim.rule.ratio[1]!r} is so near 0 in the record that the ratio has no value")
     level, reason = decide(claim.rule, values, claim.unit)
     return Verdict(slug, claim, level, reason, values, older)
 
@@ -128,7 +141,19 @@ def _quantity(rule: Rule, first: float, second: float = 0.0) -> float:
 
 
 def decide(rule: Rule, values: tuple[float, ...], unit: str = "") -> tuple[str, str]:
-    """Return the level that a rule gives to the values of all seeds, and the reason in words."""
+    """Return the level that a rule gives to the values of all seeds, and the reason in words.
+
+    Raises
+    ------
+    ValueError
+        If ``rule`` is no rule, ``values`` are no finite numbers or none at all, or ``unit`` is no text.
+    """
+    checks.instances(Rule, rule=rule)
+    checks.texts(unit=unit)
+    if not isinstance(values, list | tuple) or not values:
+        raise ValueError(f"values must be a number for each seed, got {checks.shown(values)}")
+    for seed, value in enumerate(values):
+        checks.finite(**{f"values[{seed}]": value})
     tested = list(values) if rule.seeds == "all" else [fmean(values)]
     aim = _aim(rule, unit)
     passed = sum(_holds(rule, value) for value in tested)
@@ -190,9 +215,13 @@ def verdicts(slug: str, live: Record | None = None) -> list[Verdict]:
     Raises
     ------
     ValueError
-        If the slug is unknown, its claim file or a record is malformed, or a claim's unit does not allow a value.
+        If the slug is unknown, its claim file or a record is malformed, a claim's unit does not allow a value, or
+        ``live`` is no record of this chapter.
     """
     chapter = load(slug)
+    checks.instances((Record, type(None)), live=live)
+    if live is not None and live.slug != slug:
+        raise ValueError(f"live must be a record of {slug}, got one of {live.slug}")
     found: dict[str, list[Record]] = {}
     for profile in {claim.profile for claim in chapter.claims}:
         if live is not None and live.profile == profile:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from compactvision import _checks as checks
 from compactvision.data.arrays import ImageSet
 from compactvision.data.errors import DataError
 from compactvision.data.pictures import read_picture
@@ -51,13 +52,18 @@ def from_folder(
     Raises
     ------
     ValueError
-        Where ``size`` or ``train_fraction`` is out of range, or a class has too few different images for both parts.
+        Where an argument is of another kind or out of range, or a class has too few different images for both parts.
     DataError
         Where the folder is missing, has fewer than two classes or an empty one, a link leads nowhere or in a circle, or
         a file is not a readable image of at most 89 million pixels.
     """
+    checks.instances((str, Path), path=path)
+    checks.whole(size=size, seed=seed)
+    checks.numbers(train_fraction=train_fraction)
     if size < 1:
         raise ValueError(f"size must be at least 1, not {size}")
+    if not 0 < train_fraction < 1:
+        raise ValueError(f"train_fraction must lie in (0, 1), not {train_fraction}")
     path = Path(path)
     folders = _folders(path)
     images, labels = [], []

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 LONGEST_LIST = 512
 
 
+@runtime_checkable
 class _DataSet(Protocol):
     name: str
     provenance: str
@@ -195,14 +196,22 @@ class Run:
         return plain
 
     def data(self, image_set: _DataSet) -> None:
-        """Note the name, provenance and digest of a data set in the record; a second time changes nothing."""
+        """Note the name, provenance and digest of a data set in the record; a second time changes nothing.
+
+        Raises
+        ------
+        ValueError
+            If it is no data set: one of the three is missing.
+        """
+        if isinstance(image_set, type) or not isinstance(image_set, _DataSet):
+            raise ValueError(f"image_set must have a name, a provenance and a digest, got {image_set!r:.80}")
         source = DataSource(image_set.name, image_set.provenance, image_set.digest())
         if source not in self.sources:
             self.sources.append(source)
 
     def record(self, profile: str | None = None) -> Record | None:
         """Return the shipped record of a profile (default: the run's), None where there is none yet."""
-        return records.load(self.slug, profile or self.profile)
+        return records.load(self.slug, self.profile if profile is None else profile)
 
     def live_record(self) -> Record:
         """Return what was logged so far as a record with this one seed."""

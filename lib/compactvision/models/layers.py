@@ -179,6 +179,8 @@ def initialise_(model: nn.Module, generator: torch.Generator | None = None) -> N
     checks.networks(model=model)
     checks.generators(generator=generator)
     for module in model.modules():
+        if getattr(getattr(module, "weight", None), "is_meta", False):
+            continue  # it has no values to draw
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
         elif isinstance(module, nn.Linear):

@@ -24,6 +24,11 @@ def is_slug(name: object) -> bool:
     return isinstance(name, str) and _SLUG.fullmatch(name) is not None
 
 
+def is_arm(name: object) -> bool:
+    """Tell whether something is of the form of an arm's name: words joined by dots and hyphens."""
+    return isinstance(name, str) and _ARM.fullmatch(name) is not None
+
+
 def first_problem(record: Record) -> str | None:
     """Return what is wrong with a record, None for a good one."""
     return next(_problems(record), None)
@@ -49,7 +54,7 @@ def _problems(record: Record) -> Iterator[str]:
     if record.profile not in known:
         yield f"profile is {record.profile!r}, known are {', '.join(known)}"
     if not record.runs:
-        yield "it holds no seed"
+        yield "it holds no seed in 'runs'"
     for run in record.runs:
         yield from _of_run(run)
     if record.seeds != sorted(set(record.seeds)):
@@ -94,7 +99,7 @@ def _of_origin(record: Record) -> Iterator[str]:
 
 
 def _of_training(training: Training) -> Iterator[str]:
-    if not isinstance(training.arm, str) or not _ARM.fullmatch(training.arm):
+    if not is_arm(training.arm):
         yield f"training: field 'arm' is {training.arm!r}, not a name"
     if not isinstance(training.files, list) or not all(map(_is_text, training.files)):
         yield f"training: field 'files' is {training.files!r}, not a list of paths inside the package"

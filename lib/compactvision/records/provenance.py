@@ -16,7 +16,10 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from compactvision.records.arguments import listed_texts
 from compactvision.records.places import PACKAGE
+
+DEVICE_KINDS = ("cpu", "cuda", "mps")
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,19 @@ def _processor() -> str:
 
 
 def describe_device(kind: str) -> Device:
-    """Describe the device that a run of this kind ("cpu", "cuda", "mps") uses."""
+    """Describe the device that a run of this kind uses.
+
+    Raises
+    ------
+    ValueError
+        If the kind is none of "cpu", "cuda" and "mps", or is "cuda" where torch finds no card.
+    """
     import torch
 
+    if not isinstance(kind, str) or kind not in DEVICE_KINDS:
+        raise ValueError(f"kind must be one of {', '.join(DEVICE_KINDS)}, got {kind!r:.80}")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError("kind is 'cuda', and torch finds no card on this machine")
     name = torch.cuda.get_device_name() if kind == "cuda" else _processor()
     return Device(kind, name, torch.get_num_threads())
 
@@ -136,16 +149,17 @@ def method_files(files: tuple[str, ...]) -> list[Path]:
     Raises
     ------
     ValueError
-        If one of them does not exist, or lies outside the package.
+        If they are no sequence of texts, or one of them does not exist or lies outside the package.
     """
+    listed_texts(files=files)
     found: list[Path] = []
     for name in files:
         path = PACKAGE / name
         if ".." in path.parts or not path.is_relative_to(PACKAGE):
             raise ValueError(f"files: {name!r} lies outside compactvision")
-        if path.is_file():
+        if os.path.isfile(path):  # false, where pathlib's raises, for a name that no system can hold
             found.append(path)
-        elif path.is_dir():
+        elif os.path.isdir(path):
             found.extend(sorted(path.rglob("*.py")))
         else:
             raise ValueError(f"files: {name!r} is no file or sub-package of compactvision")

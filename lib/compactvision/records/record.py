@@ -107,7 +107,7 @@ class Record:
     training: Training | None = None
 
     def __post_init__(self) -> None:
-        problem = first_problem(self)
+        problem = _kind_problem(self) or first_problem(self)
         if problem:
             raise ValueError(f"record {self.slug}/{self.profile}: {problem}")
 
@@ -128,8 +128,8 @@ class Record:
 
     def values(self, name: str) -> list[Value]:
         """Return the value of each seed; ``KeyError`` where the record has no such name."""
-        if name not in self.runs[0].values:
-            raise KeyError(f"the record {self.slug}/{self.profile} has no value {name!r}")
+        if not isinstance(name, str) or name not in self.runs[0].values:
+            raise KeyError(f"name: the record {self.slug}/{self.profile} has no value {name!r:.80}")
         return [run.values[name] for run in self.runs]
 
     def mean(self, name: str) -> Any:
@@ -144,6 +144,19 @@ class Record:
         """Return the least and the greatest value over seeds, element by element for lists."""
         values = self.values(name)
         return _over_seeds(values, min), _over_seeds(values, max)
+
+
+def _kind_problem(record: Record) -> str | None:
+    """Return which part of a record is of another class than it says, None where all are right."""
+    for name, kind in (("data", DataSource), ("runs", SeedRun)):
+        items = getattr(record, name)
+        if not isinstance(items, list) or not all(isinstance(item, kind) for item in items):
+            return f"field {name!r} is {items!r:.80}, not a list of {kind.__name__}"
+    if not isinstance(record.device, Device):
+        return f"field 'device' is {record.device!r:.80}, not a Device"
+    if not isinstance(record.training, Training | None):
+        return f"field 'training' is {record.training!r:.80}, not a Training"
+    return None
 
 
 def _over_seeds(values: list[Value], function: Any) -> Any:

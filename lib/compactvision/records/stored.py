@@ -9,7 +9,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from compactvision.records.checks import KINDS, PROFILES, created_problem, is_slug
+from compactvision.records.arguments import instances, path_from, texts
+from compactvision.records.checks import KINDS, PROFILES, created_problem, is_arm, is_slug
 from compactvision.records.places import records_folder
 from compactvision.records.provenance import Device
 from compactvision.records.record import DataSource, Record, SeedRun, Training
@@ -91,21 +92,43 @@ def read(path: Path, where: str | None = None) -> Record:
     Raises
     ------
     ValueError
-        Naming the file (``where`` says how) and what is wrong: see :func:`from_json`.
+        If ``path`` is none; naming the file (``where`` says how) and what is wrong: see :func:`from_json`.
     OSError
         If it is not there or cannot be read.
     """
-    where = where or path.name
+    path = path_from(path)
+    where = path.name if where is None else where
+    texts(where=where)
     return from_json(read_text(path, where), where)
 
 
 def write(record: Record, path: Path) -> None:
-    """Write a record atomically."""
-    write_text(path, to_json(record))
+    """Write a record atomically.
+
+    Raises
+    ------
+    ValueError
+        If ``record`` is no record or ``path`` no path.
+    OSError
+        If the file cannot be written.
+    """
+    instances(Record, record=record)
+    write_text(path_from(path), to_json(record))
 
 
 def path_of(slug: str, profile: str, arm: str | None = None) -> Path:
-    """Return the path of a chapter's record of a profile, or of one of its arms."""
+    """Return the path of a chapter's record of a profile, or of one of its arms.
+
+    Raises
+    ------
+    ValueError
+        If one of the three is no such name.
+    """
+    known = PROFILES if arm is None else KINDS
+    if profile not in known:
+        raise ValueError(f"profile: {profile!r:.80} is not one of {', '.join(known)}")
+    if arm is not None and not is_arm(arm):
+        raise ValueError(f"arm: {arm!r:.80} is not the name of an arm")
     return _folder(slug) / (f"{profile}.json" if arm is None else f"{profile}-{arm}.json")
 
 

@@ -215,6 +215,8 @@ AFTERWARDS = {
     },
 }
 FREE: dict[str, tuple[str, ...]] = {
+    **{f"models.{name}": ("options:empty text",) for name in NETWORKS},  # adds no option
+    "models.deepening.deepened": ("model:of nan",),
     **{
         f"data.{name}": ("seed:-1",)  # any whole number
         for name in ("arrays.ImageSet.batches", "arrays.ImageSet.split", "batches.Batches", "curves.load_curves",

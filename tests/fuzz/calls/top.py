@@ -88,10 +88,15 @@ CALLS = {
 }  # fmt: skip
 AFTERWARDS: dict = {}
 FREE: dict[str, tuple[str, ...]] = {
+    "claims.rules.judge": ("slug:unknown word", "slug:empty word", "slug:word with NUL"),  # a label of the verdict
+    "claims.rules.decide": ("unit:unknown word", "unit:word with NUL"),
     "chapter.seed_bars": ("values:of -1", "values:number for a key"),
     "chapter.seed_lines": ("x:of -1", "values:of -1"),
     "plots.display.interactive": ("markup", "alt", "data"),
     "plots.display.show": ("alt",),
     "plots.display.table": ("caption", "columns:of text"),
     "plots.display.widget": ("markup", "alt", "data", "script", "style"),
+    "records.record.Record": tuple(f"{name}:unknown word" for name in ("created", "method", "notebook")),  # any text
+    "records.stored.read": ("where:text", "where:empty text"),
+    "toy_plane.regions": ("rows:unknown key",),
 }
