@@ -129,6 +129,32 @@ def instances(kind: type | tuple[type, ...], **values: Any) -> None:
             raise ValueError(f"{name} must be of class {wanted}, got {shown(value)}")
 
 
+def functions(**values: Any) -> None:
+    """Refuse what is no function that is given: None, a class and a network are none."""
+    callables(**values)
+    for name, value in values.items():
+        if value is None or isinstance(value, nn.Module):
+            raise ValueError(f"{name} must be a function, got {shown(value)}")
+
+
+def batches(**values: Any) -> None:
+    """Refuse what cannot be a series of batches; each batch is left to :func:`pair`."""
+    for name, value in values.items():
+        series = hasattr(value, "__iter__") or hasattr(value, "__getitem__")
+        if not series or isinstance(value, (str, bytes, Tensor, Mapping, type)):
+            raise ValueError(f"{name} must be pairs of inputs and targets, got {shown(value)}")
+
+
+def pair(batch: Any, *, targets: bool = True) -> tuple[Any, Any]:
+    """Return inputs and targets of a batch, and refuse what is no pair of tensors; targets may be left unchecked."""
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        raise ValueError(f"batches must be pairs of inputs and targets, got {shown(batch)}")
+    tensors(**{"batches (inputs)": batch[0]})
+    if targets:
+        tensors(**{"batches (targets)": batch[1]})
+    return batch[0], batch[1]
+
+
 def mappings(**values: Any) -> None:
     """Refuse what is no mapping, such as a dict."""
     for name, value in values.items():

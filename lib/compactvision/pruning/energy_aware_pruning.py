@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
 from compactvision.measure import Batches
 from compactvision.surgery import Importance, maps_behind, named_layers
 from compactvision.surgery.behind import outputs_of
@@ -56,8 +57,8 @@ def nuclear_norm(matrices: Tensor, *, method: str = "gram") -> Tensor:
     >>> nuclear_norm(torch.tensor([[3.0, 0.0], [0.0, 4.0]]))
     tensor(7.)
     """
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    checks.one_of(METHODS, method=method)
+    checks.tensors(matrices=matrices)
     if matrices.ndim < 2 or 0 in matrices.shape[-2:]:
         raise ValueError(f"matrices must have shape (..., P, Q) with P, Q >= 1, got {tuple(matrices.shape)}")
     dtype = torch.float64 if matrices.dtype == torch.float64 else torch.float32
@@ -117,6 +118,7 @@ def map_energy(maps: Tensor, *, mode: str = "batch", method: str = "gram") -> Te
     >>> map_energy(maps), map_energy(maps, mode="image")
     (tensor([2.8284]), tensor([2.]))
     """
+    checks.one_of(METHODS, method=method)
     maps = _four_dimensional(maps)
     if mode == "batch":
         return nuclear_norm(maps.transpose(0, 1).flatten(2), method=method)  # (C, B, H W) -> (C,)
@@ -146,8 +148,11 @@ def filter_energy(weight: Tensor, *, method: str = "gram") -> Tensor:
     ValueError
         If ``weight`` has another number of dimensions or is not finite, or ``method`` is unknown.
     """
-    if weight.ndim not in (2, 4):
-        raise ValueError(f"weight must be (C_out, C_in, kH, kW) or (C_out, C_in), got {tuple(weight.shape)}")
+    checks.tensors(weight=weight)
+    if weight.ndim not in (2, 4) or weight.numel() == 0:
+        raise ValueError(
+            f"weight must be (C_out, C_in, kH, kW) or (C_out, C_in), none of them 0, got {tuple(weight.shape)}"
+        )
     matrices = weight.detach().flatten(2) if weight.ndim == 4 else weight.detach()[:, :, None]
     return nuclear_norm(matrices, method=method)
 
@@ -212,8 +217,8 @@ def energy(
     >>> surgery.make_plan(graph, importance, keep=0.75).widths["layer1.0.conv1"]
     12
     """
-    if mode not in MODES:
-        raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+    checks.one_of(MODES, mode=mode)
+    checks.one_of(METHODS, method=method)
     if mode == "weight":
         return lambda model: _filter_energies(model, method)
     if batches is None:
@@ -242,10 +247,15 @@ def _averaged(
     batches: Batches, layers: Mapping[str, str] | None, score: Callable[[Tensor], Tensor], equal_sizes: bool
 ) -> Importance:
     """Return an importance: a score of feature maps, averaged over batches by their sizes, and a layer's runs."""
+    checks.batches(batches=batches)
+    checks.mappings(layers={} if layers is None else layers)
+    if layers is not None and not all(isinstance(name, str) for pair in layers.items() for name in pair):
+        raise ValueError(f"layers must map names of layers to paths of modules, got {checks.shown(dict(layers))}")
 
     def importance(model: nn.Module) -> dict[str, Tensor]:
         sums, sizes = {}, []
-        for inputs, _ in batches:
+        for batch in batches:
+            inputs, _ = checks.pair(batch, targets=False)
             found = maps_behind(model, inputs) if layers is None else outputs_of(model, inputs, layers)
             if not found:
                 raise ValueError(NO_LAYER)
@@ -283,6 +293,7 @@ def _filter_energies(model: nn.Module, method: str) -> dict[str, Tensor]:
 
 
 def _four_dimensional(maps: Tensor) -> Tensor:
+    checks.tensors(maps=maps)
     if maps.ndim == 2:
         maps = maps[:, :, None, None]
     if maps.ndim != 4 or maps.numel() == 0:

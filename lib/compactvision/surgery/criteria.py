@@ -6,7 +6,7 @@ keep. All but :func:`taylor` look at parameters only. Depthwise convolutions are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -189,8 +189,7 @@ def _from_gradients(
 ) -> Importance:
     """Return an importance: a product of activation and gradient, averaged over images, its absolute value."""
     checks.callables(loss=loss)
-    if not isinstance(batches, Iterable) or isinstance(batches, (str, bytes, Tensor, Mapping, type)):
-        raise ValueError(f"batches must be pairs of inputs and targets, got {checks.shown(batches)}")
+    checks.batches(batches=batches)
 
     def importance(model: nn.Module) -> dict[str, Tensor]:
         layers: dict[str, nn.Module] = {}
@@ -198,7 +197,7 @@ def _from_gradients(
         images = 0
         with evaluating(model):
             for batch in batches:
-                inputs, targets = _pair(batch)
+                inputs, targets = checks.pair(batch)
                 layers = layers or _spoken_for(model, inputs)
                 outputs, gradients = _gradients(model, layers, inputs, targets, loss)
                 for name, output in outputs.items():
@@ -210,14 +209,6 @@ def _from_gradients(
         return {name: (total / images).abs() for name, total in sums.items()}
 
     return importance
-
-
-def _pair(batch: object) -> tuple[Tensor, Tensor]:
-    """Return inputs and targets of a batch."""
-    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-        raise ValueError(f"batches must be pairs of inputs and targets, got {checks.shown(batch)}")
-    checks.tensors(**{"batches (inputs)": batch[0], "batches (targets)": batch[1]})
-    return tuple(batch)
 
 
 def _spoken_for(model: nn.Module, inputs: Tensor) -> dict[str, nn.Module]:

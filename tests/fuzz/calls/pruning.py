@@ -178,4 +178,15 @@ AFTERWARDS = {
     f"{RVSM}RelaxedSplitting": lambda splitting: splitting.on_start(o.state()),
     f"{RVSM}Subgradient": lambda splitting: splitting.on_start(o.state()),
 }
-FREE: dict[str, tuple[str, ...]] = {}
+FREE: dict[str, tuple[str, ...]] = {
+    f"{DCFF}network.compact": ("model:of nan",),  # the outputs are the same
+    f"{DCFF}network.fuse": ("narrow:of nan", "full:of nan"),  # only widths are read, other layers stay
+    **{
+        f"{ENERGY}{name}": (
+            "batches:targets as floats", "batches:negative targets", "batches:targets out of range",
+            "batches:targets of two dimensions", "batches:fewer targets",
+        )  # targets are not used
+        for name in ("energy", "rank")
+    },
+    f"{LRP}rules.box": ("low:-1",),  # any number below the other
+}  # fmt: skip

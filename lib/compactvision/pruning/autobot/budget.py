@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
 from compactvision import measure, surgery
 from compactvision.measure.state import inputs_from
 
@@ -43,6 +44,10 @@ class Operations:
 
     def __call__(self, gates: Tensor) -> Tensor:
         """Return the operations as a differentiable number: a polynomial in the sums of gates, exact for 0 and 1."""
+        checks.tensors(gates=gates)
+        if gates.shape != self.singles.shape or gates.device != self.singles.device:
+            whole = f"shape {tuple(self.singles.shape)}, one for each unit, on {self.singles.device}"
+            raise ValueError(f"gates must have {whole}, got {checks.shown(gates)}")
         gates = gates.to(torch.float64)
         return self.base + (self.pairs * (self.reads @ gates) * (self.writes @ gates)).sum() + self.singles @ gates
 
@@ -53,6 +58,7 @@ class Operations:
 
     def to(self, device: torch.device | str) -> Operations:
         """Return the same function on a device."""
+        checks.device(device)
         return Operations(self.base, *(t.to(device) for t in (self.pairs, self.reads, self.writes, self.singles)))
 
 
@@ -96,8 +102,8 @@ def count_operations(graph: surgery.ChannelGraph, *, convention: str = "macs") -
     >>> operations.whole - float(operations(gates))  # half of the inputs of one convolution, half of the outputs of one
     2359296.0
     """
-    if convention not in CONVENTIONS:
-        raise ValueError(f"convention must be one of {CONVENTIONS}, got {convention!r}")
+    checks.instances(surgery.ChannelGraph, graph=graph)
+    checks.one_of(CONVENTIONS, convention=convention)
     counts = measure.macs_by_module(graph.model, graph.example_inputs, convention=convention)
     layers = list(graph.layers.values())
     pairs = torch.tensor([float(layer.pair[1]) for layer in layers], dtype=torch.float64)
@@ -131,7 +137,7 @@ def budget_loss(operations: Tensor, target: float, whole: float) -> Tensor:
     Raises
     ------
     ValueError
-        If ``target`` is not between 0 and ``whole``.
+        If ``target`` is not between 0 and ``whole``, or either is not finite.
 
     Examples
     --------
@@ -140,6 +146,8 @@ def budget_loss(operations: Tensor, target: float, whole: float) -> Tensor:
     >>> autobot.budget_loss(torch.tensor([0.0, 40.0, 70.0, 100.0]), 40, 100)
     tensor([1.0000, 0.0000, 0.5000, 1.0000])
     """
+    checks.tensors(operations=operations)
+    checks.finite(target=target, whole=whole)
     if not 0 < target < whole:
         raise ValueError(f"target must be between 0 and the {whole:.0f} of the whole network, got {target}")
     return torch.where(operations > target, (operations - target) / (whole - target), 1 - operations / target)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
 from compactvision import measure, surgery
 from compactvision.pruning.autobot.budget import Operations, budget_loss, count_operations
 from compactvision.surgery.gating import Gate, check_gates
@@ -31,7 +32,7 @@ def binary_loss(gates: Sequence[Tensor]) -> Tensor:
     Raises
     ------
     ValueError
-        If there is no group.
+        If there is no group, or one is no floating-point tensor or empty.
 
     Examples
     --------
@@ -40,8 +41,10 @@ def binary_loss(gates: Sequence[Tensor]) -> Tensor:
     >>> autobot.binary_loss([torch.tensor([0.25]), torch.tensor([1.0, 0.0, 1.0])])
     tensor(0.1250)
     """
-    if not gates:
-        raise ValueError("gates must hold at least one group, got none")
+    checks.instances(Sequence, gates=gates)
+    checks.floating(**{f"gates[{number}]": each for number, each in enumerate(gates)})
+    if not gates or any(each.numel() == 0 for each in gates):
+        raise ValueError(f"gates must hold at least one group and none that is empty, got {len(gates)}")
     return torch.stack([(each - each.detach().round()).abs().mean() for each in gates]).mean()
 
 
@@ -63,7 +66,8 @@ class LearnedGates:
     Raises
     ------
     ValueError
-        If ``gates`` has another shape or holds NaN; when called, if the network is another one.
+        If ``gates`` has another shape or holds NaN, ``step`` is no whole number or ``history`` no list; when called, if
+        the network is another one.
 
     Examples
     --------
@@ -88,6 +92,10 @@ class LearnedGates:
 
     def __post_init__(self) -> None:
         check_gates(self.graph, self.gates)
+        checks.whole(step=self.step)
+        checks.instances(list, history=self.history)
+        if self.step < 0:
+            raise ValueError(f"step must not be negative, got {self.step}")
 
     def __call__(self, model: nn.Module) -> dict[str, Tensor]:
         """Return the gates of each layer's output channels, (C_out,), as scores for ``surgery.make_plan``."""
@@ -155,8 +163,8 @@ def learn_gates(
     Raises
     ------
     ValueError
-        If a number is out of its range, the graph is another model's or has no group, there is no batch, or the loss is
-        not finite.
+        If an argument is of another kind, a number out of its range, the graph another model's or without a group,
+        there is no batch, or the loss gives no finite number.
 
     Examples
     --------
@@ -171,8 +179,9 @@ def learn_gates(
     True
     """
     _check_training(model, graph, steps, keep_macs, learning_rate, beta, gamma)
+    _check_parts(batches, operations, loss, gate, watch)
     device = next(model.parameters()).device
-    operations = (operations or count_operations(graph)).to(device)
+    operations = (count_operations(graph) if operations is None else operations).to(device)
     whole, sizes = operations.whole, [group.size for group in graph.groups.values()]
     target = keep_macs * whole
     index = torch.cat([group.units for group in graph.groups.values()]).to(device)
@@ -190,7 +199,7 @@ def learn_gates(
             inputs, labels = next(stream)
             values, gates = current()
             with surgery.gated(model, graph, gates, gate=gate, behind=behind):
-                task = loss(model(inputs), labels)
+                task = _one_number(loss(model(inputs), labels))
             count = operations(gates)
             budget, binary = budget_loss(count, target, whole), binary_loss(values.split(sizes))
             total = task + beta * budget + gamma * binary
@@ -217,12 +226,14 @@ def _check_training(
     beta: float,
     gamma: float,
 ) -> None:
+    checks.networks(model=model)
+    checks.instances(surgery.ChannelGraph, graph=graph)
+    checks.counts(steps=steps)
+    checks.numbers(keep_macs=keep_macs, learning_rate=learning_rate, beta=beta, gamma=gamma)
     if model is not graph.model:
         raise ValueError("graph: it is that of another model")
     if not graph.groups:
         raise ValueError("graph: it has no group, so there is nothing to gate")
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
     if not 0 < keep_macs < 1:
         raise ValueError(f"keep_macs must be in (0, 1), the share that stays, got {keep_macs}")
     if not 0 < learning_rate < math.inf:
@@ -230,6 +241,21 @@ def _check_training(
     for name, value in (("beta", beta), ("gamma", gamma)):
         if not 0 <= value < math.inf:
             raise ValueError(f"{name} must be finite and >= 0, got {value}")
+
+
+def _check_parts(batches: Iterable, operations: object, loss: object, gate: object, watch: object) -> None:
+    checks.batches(batches=batches)
+    checks.instances((Operations, type(None)), operations=operations)
+    checks.callables(loss=loss, gate=gate, watch=watch)
+    for name, value in (("loss", loss), ("gate", gate)):
+        if value is None:
+            raise ValueError(f"{name} must be a function, got None")
+
+
+def _one_number(task: object) -> Tensor:
+    if not isinstance(task, Tensor) or task.numel() != 1:
+        raise ValueError(f"loss must give a tensor with one number, got {checks.shown(task)}")
+    return task
 
 
 def _endless(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -240,7 +266,7 @@ def _endless(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor,
         found = False
         for batch in batches:
             found = True
-            yield batch
+            yield checks.pair(batch)
         if not found:
             raise ValueError(f"batches gave nothing in epoch {epoch}")
         epoch += 1

@@ -10,6 +10,9 @@ import math
 import torch
 from torch import Tensor
 
+from compactvision import _checks as checks
+from compactvision.pruning.dcff import arguments
+
 EPSILON = 1e-7
 """Inside the logarithm of the published importance."""
 
@@ -30,7 +33,8 @@ def distances(weight: Tensor) -> Tensor:
     ValueError
         If there is no filter, a filter is empty, or an entry is not finite.
     """
-    if weight.ndim < 2 or weight.numel() == 0 or not weight.isfinite().all():
+    arguments.filters(weight)
+    if not weight.isfinite().all():
         raise ValueError(f"weight must hold finite filters (c, ...), got {description(weight)}")
     rows = weight.detach().double().flatten(1)  # (c, n k k)
     return torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
@@ -61,8 +65,8 @@ def temperature(epoch: int, epochs: int, *, start: float = 1.0, end: float = 1e4
     >>> [round(formulas.temperature(epoch, 300)) for epoch in (0, 1, 5, 300)]
     [1, 4622, 9866, 10000]
     """
-    if epochs < 1 or not 0 <= epoch <= epochs:
-        raise ValueError(f"epoch must be between 0 and epochs (at least 1), got {epoch} and {epochs}")
+    arguments.epochs(epoch, epochs)
+    checks.numbers(start=start, end=end, slope=slope)
     if not 0 <= start <= end < math.inf:
         raise ValueError(f"start and end must be finite with 0 <= start <= end, got {start} and {end}")
     if not 0 < slope < math.inf:
@@ -79,6 +83,7 @@ def slow_temperature(distances: Tensor, epoch: int, epochs: int) -> float:
     where the median over pairs is 0 or there is no pair. Errors as for :func:`temperature` and :func:`mixing`.
     """
     _check_distances(distances)
+    arguments.epochs(epoch, epochs)
     pairs = distances[torch.triu_indices(*distances.shape, offset=1, device=distances.device).unbind()]
     unit = (float(pairs.median()) if pairs.numel() else 0.0) or 1.0
     return temperature(epoch, epochs, end=20.0, slope=2 / epochs) / unit
@@ -116,6 +121,7 @@ def divergences(distances: Tensor, temperature: float) -> Tensor:
 
     Eq. (3): entry (j, h) is ``KL(p_j || p_h)``. Nothing underflows on the way. Errors as for :func:`mixing`.
     """
+    checks.tensors(distances=distances)
     log_p = _log_mixing(distances.double(), temperature)  # (c, c)
     p = log_p.exp()
     return (p * log_p).sum(1, keepdim=True) - p @ log_p.T
@@ -141,7 +147,8 @@ def importance(distances: Tensor, temperature: float, *, mode: str = "exact", pr
     Raises
     ------
     ValueError
-        If ``mode`` is unknown, a weight has underflowed and there are no previous scores, or as for :func:`mixing`.
+        If ``mode`` is unknown, ``previous`` has another shape, a weight has underflowed and there are no previous
+        scores, or as for :func:`mixing`.
 
     Examples
     --------
@@ -151,10 +158,11 @@ def importance(distances: Tensor, temperature: float, *, mode: str = "exact", pr
     >>> formulas.importance(distances, 100.0) / 100
     tensor([4., 3., 5.], dtype=torch.float64)
     """
+    checks.one_of(("exact", "official"), mode=mode)
+    _check_distances(distances)
+    arguments.scores(previous, len(distances))
     if mode == "exact":
         return divergences(distances, temperature).sum(1)
-    if mode != "official":
-        raise ValueError(f'mode must be "exact" or "official", got {mode!r}')
     p = mixing(distances, temperature).float()  # (c, c)
     own = (p * p.log()).sum(1)  # (c,), NaN where a weight is 0
     scores = own - p @ (p + EPSILON).log().mean(0)
@@ -180,6 +188,8 @@ def choose(scores: Tensor, keep: int) -> Tensor:
     >>> formulas.choose(torch.tensor([2.0, 1.0, 3.0]), 2)
     tensor([0, 2])
     """
+    checks.tensors(scores=scores)
+    checks.whole(keep=keep)
     if scores.ndim != 1 or scores.isnan().any():
         raise ValueError(f"scores must be 1-D without NaN, got {description(scores)}")
     if not 1 <= keep <= scores.numel():
@@ -195,12 +205,12 @@ def in_place(chosen: Tensor, before: Tensor) -> Tensor:
     Parameters
     ----------
     chosen, before : Tensor
-        (keep,) each, without repetitions.
+        (keep,) each, whole numbers of one dtype, without repetitions.
 
     Raises
     ------
     ValueError
-        If their shapes differ or an index is repeated.
+        If their shapes or dtypes differ or an index is repeated.
 
     Examples
     --------
@@ -209,22 +219,26 @@ def in_place(chosen: Tensor, before: Tensor) -> Tensor:
     >>> formulas.in_place(torch.tensor([1, 2, 4, 5]), torch.tensor([0, 1, 2, 3]))
     tensor([4, 1, 2, 5])
     """
-    if chosen.shape != before.shape or any(len(each.unique()) < len(each) for each in (chosen, before)):
-        raise ValueError(
-            f"chosen and before must be equally many, without repetitions, got {chosen.tolist()} and {before.tolist()}"
-        )
+    checks.tensors(chosen=chosen, before=before)
+    whole = chosen.dtype == before.dtype and not (chosen.is_floating_point() or chosen.dtype == torch.bool)
+    alike = whole and chosen.ndim == 1 and chosen.shape == before.shape
+    if not alike or any(len(each.unique()) < len(each) for each in (chosen, before)):
+        got = f"{chosen.tolist()} and {before.tolist()}" if whole else f"{chosen.dtype} and {before.dtype}"
+        raise ValueError(f"chosen and before must be equally many indices, without repetitions, got {got}")
     new = chosen[~torch.isin(chosen, before)].sort().values
     return before.masked_scatter(~torch.isin(before, chosen), new)
 
 
 def _log_mixing(distances: Tensor, temperature: float) -> Tensor:
     _check_distances(distances)
+    checks.numbers(temperature=temperature)
     if not 0 <= temperature < math.inf:
         raise ValueError(f"temperature must be finite and not negative, got {temperature}")
-    return torch.log_softmax(-temperature * distances, dim=1)
+    return torch.log_softmax(-float(temperature) * distances, dim=1)
 
 
 def _check_distances(distances: Tensor) -> None:
+    checks.tensors(distances=distances)
     square = distances.ndim == 2 and distances.shape[0] == distances.shape[1] > 0
     if not square or not (distances.isfinite() & (distances >= 0)).all():
         raise ValueError(f"distances must be finite, not negative and square, got {description(distances)}")
@@ -232,5 +246,6 @@ def _check_distances(distances: Tensor) -> None:
 
 def description(tensor: Tensor) -> str:
     """Return shape and fault of a tensor, for a message."""
+    checks.tensors(tensor=tensor)
     finite = bool(tensor.isfinite().all())
     return f"shape {tuple(tensor.shape)}{'' if finite else ' with entries that are not finite'}"

@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compactvision.pruning.dcff import formulas
+from compactvision import _checks as checks
+from compactvision.models.layers import refuse_images
+from compactvision.pruning.dcff import arguments, formulas
 from compactvision.pruning.dcff.formulas import description
 from compactvision.pruning.dcff.rules import FusionRule
 from compactvision.surgery.layers import named_layers
@@ -41,7 +43,7 @@ class FusedConv2d(nn.Module):
     Raises
     ------
     ValueError
-        If ``narrow`` is grouped or pads otherwise than with zeros, or ``filters`` is too small.
+        If ``narrow`` is no convolution, grouped or pads otherwise than with zeros, or ``filters`` is too small.
 
     Examples
     --------
@@ -57,6 +59,9 @@ class FusedConv2d(nn.Module):
 
     def __init__(self, narrow: nn.Conv2d, filters: int, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
+        checks.instances(nn.Conv2d, narrow=narrow)
+        checks.whole(filters=filters)
+        checks.generators(generator=generator)
         if narrow.groups != 1 or narrow.padding_mode != "zeros":
             raise ValueError(f"narrow must be ungrouped and pad with zeros, got {narrow}")
         if filters < narrow.out_channels:
@@ -71,6 +76,7 @@ class FusedConv2d(nn.Module):
 
     def mix_(self, mixing: Tensor) -> None:
         """Set the mixing (m, c); ``ValueError`` if its shape is another or an entry is not finite."""
+        checks.tensors(mixing=mixing)
         if mixing.shape != self.mixing.shape or not mixing.isfinite().all():
             raise ValueError(f"mixing must be finite of shape {tuple(self.mixing.shape)}, got {description(mixing)}")
         self.mixing.copy_(mixing)
@@ -81,7 +87,9 @@ class FusedConv2d(nn.Module):
         return weight, None if self.bias is None else self.mixing @ self.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, n, H, W) to (B, m, H', W')."""
+        """Map (B, n, H, W) to (B, m, H', W'); ``ValueError`` if ``x`` is something else."""
+        refuse_images(x, self)
+        arguments.reach(x, self)
         weight, bias = self.fused()
         return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation)
 
@@ -129,9 +137,13 @@ def fuse(
     >>> dcff.fuse(narrow, full).features[0]
     FusedConv2d(3, 12 of 32, kernel_size=(3, 3))
     """
+    checks.networks(narrow=narrow, full=full)
+    checks.generators(generator=generator)
     model = copy.deepcopy(narrow)
     found = {name: (path, module) for name, path, module in named_layers(model) if isinstance(module, nn.Conv2d)}
-    chosen = [name for name, (_, conv) in found.items() if conv.groups == 1] if layers is None else list(layers)
+    chosen = (
+        [name for name, (_, conv) in found.items() if conv.groups == 1] if layers is None else arguments.layers(layers)
+    )
     filters = {name: module.out_channels for name, _, module in named_layers(full) if isinstance(module, nn.Conv2d)}
     if not chosen:
         raise ValueError("layers: there is no convolution to fuse")
@@ -211,7 +223,7 @@ class DynamicFusion:
     Raises
     ------
     ValueError
-        If ``rule`` is not callable; at the start of training, if the model has no fused convolution.
+        If ``rule`` is no function; in training, if the model has no fused convolution or the rule gives something else.
 
     Examples
     --------
@@ -228,19 +240,20 @@ class DynamicFusion:
     """
 
     def __init__(self, rule: FusionRule) -> None:
-        if not callable(rule):
-            raise ValueError(f"rule must be callable, got {rule!r}")
+        checks.functions(rule=rule)
         self.rule = rule
         self.scores: list[dict[str, Tensor]] = []
         self.kept: list[dict[str, Tensor]] = []
 
     def on_start(self, state: State) -> None:
         """Set the mixing of the first epoch."""
+        checks.instances(State, state=state)
         self.scores, self.kept = [], []
         self._refresh(state, 0)
 
     def on_epoch(self, state: State) -> None:
         """Set the mixing of the next epoch, if there is one."""
+        checks.instances(State, state=state)
         if state.epoch + 1 < state.epochs:
             self._refresh(state, state.epoch + 1)
 
@@ -258,16 +271,20 @@ class DynamicFusion:
 
     def load_state_dict(self, state: dict) -> None:
         """Take over the scores and indices of a checkpoint; the mixing itself is among the model's buffers."""
+        arguments.diary(state)
         for epoch in state["kept"]:
             if self.kept and epoch.keys() != self.kept[0].keys():
                 raise ValueError(f"state: layers {sorted(epoch)} are not those of the model, {sorted(self.kept[0])}")
+        if len(state["scores"]) != len(state["kept"]):
+            raise ValueError(f"state has scores of {len(state['scores'])} epochs and kept of {len(state['kept'])}")
         self.scores, self.kept = list(state["scores"]), list(state["kept"])
 
     def _refresh(self, state: State, epoch: int) -> None:
         previous = self.scores[-1] if self.scores else {}
         scores, kept = {}, {}
         for name, _, conv in fused_layers(state.model):
-            mixed, found = self.rule(conv.weight.detach(), epoch, state.epochs, previous.get(name))
+            weight = conv.weight.detach()
+            mixed, found = arguments.given(self.rule(weight, epoch, state.epochs, previous.get(name)), weight)
             chosen = formulas.choose(found, conv.out_channels)
             if self.kept:
                 chosen = formulas.in_place(chosen, self.kept[-1][name].to(chosen.device))

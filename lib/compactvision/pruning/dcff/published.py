@@ -15,8 +15,10 @@ from importlib import resources
 import torch
 from torch import nn
 
+from compactvision import _checks as checks
 from compactvision import models, surgery
 from compactvision.measure import ExampleInputs
+from compactvision.pruning.dcff import arguments
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ def width(channels: int, rate: float) -> int:
     ValueError
         If ``channels`` is below 1 or ``rate`` is not in [0, 1).
     """
+    checks.whole(channels=channels)
+    checks.numbers(rate=rate)
     if channels < 1 or not 0 <= rate < 1:
         raise ValueError(f"channels must be at least 1 and rate in [0, 1), got {channels} and {rate}")
     return max(1, int(channels * (1 - rate)))
@@ -90,8 +94,10 @@ def width(channels: int, rate: float) -> int:
 
 def full_network(name: str, *, device: str = "cpu") -> nn.Module:
     """Return one of the paper's networks whole; arguments as for :func:`narrow_network`."""
+    network = _published(name)
+    checks.device(device)
     with torch.device(device):
-        return _published(name).full()
+        return network.full()
 
 
 def narrow_network(name: str, *, device: str = "cpu") -> nn.Module:
@@ -107,7 +113,7 @@ def narrow_network(name: str, *, device: str = "cpu") -> nn.Module:
     Raises
     ------
     ValueError
-        If the name is unknown.
+        If the name is unknown, or the device is.
 
     Examples
     --------
@@ -117,6 +123,7 @@ def narrow_network(name: str, *, device: str = "cpu") -> nn.Module:
     384316
     """
     network = _published(name)
+    checks.device(device)
     if name in ("ResNet-56", "ResNet-110"):
         *inner, one, two, three = network.rates
         stages = [width(channels, rate) for channels, rate in ((16, one), (32, two), (64, three))]
@@ -151,8 +158,15 @@ def narrowed(full: nn.Module, widths: Mapping[str, int], example_inputs: Example
     >>> published.narrowed(models.small_cnn(10, (8, 16)), {"features.0": 3}, (3, 32, 32)).features[0].out_channels
     3
     """
+    checks.networks(full=full)
+    checks.mappings(widths=widths)
+    checks.counts(**{f"widths[{name!r}]": n for name, n in widths.items()})
     graph = surgery.channel_graph(full, example_inputs)
-    return surgery.prune(full, surgery.keep_plan(graph, {name: list(range(n)) for name, n in widths.items()}))
+    try:
+        plan = surgery.keep_plan(graph, {name: list(range(n)) for name, n in widths.items()})
+    except ValueError as error:
+        raise ValueError(f"widths: {error}") from error
+    return surgery.prune(full, plan)
 
 
 def narrow_resnet(stages: Sequence[int], inner: Sequence[int], num_classes: int = 10) -> models.ResNet:
@@ -174,6 +188,7 @@ def narrow_resnet(stages: Sequence[int], inner: Sequence[int], num_classes: int 
     ValueError
         If a count is below 1, stages descend or ``inner`` cannot be split into three.
     """
+    arguments.widths(stages=stages, inner=inner)
     if len(stages) != 3 or min(stages) < 1 or list(stages) != sorted(stages):
         raise ValueError(f"stages must be three ascending counts, got {list(stages)}")
     if not inner or len(inner) % 3 or min(inner) < 1:
@@ -197,8 +212,7 @@ def narrow_resnet(stages: Sequence[int], inner: Sequence[int], num_classes: int 
 
 
 def _published(name: str) -> Network:
-    if name not in PUBLISHED:
-        raise ValueError(f"name must be one of {', '.join(PUBLISHED)}, got {name!r}")
+    checks.one_of(PUBLISHED, name=name)
     return PUBLISHED[name]
 
 

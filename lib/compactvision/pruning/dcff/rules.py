@@ -11,7 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from compactvision.pruning.dcff import formulas
+from compactvision import _checks as checks
+from compactvision.pruning.dcff import arguments, formulas
 
 FusionRule = Callable[[Tensor, int, int, Tensor | None], tuple[Tensor, Tensor]]
 """From filters (c, ...), epoch, number of epochs and the scores of the epoch before to mixing (c, c), scores (c,)."""
@@ -28,6 +29,7 @@ def exact(weight: Tensor, epoch: int, epochs: int, previous: Tensor | None) -> t
     >>> mixing.shape, scores.shape
     (torch.Size([8, 8]), torch.Size([8]))
     """
+    arguments.of_rule(weight, epoch, epochs, previous)
     distances = formulas.distances(weight)
     temperature = formulas.slow_temperature(distances, epoch, epochs)
     return formulas.mixing(distances, temperature), formulas.importance(distances, temperature)
@@ -35,6 +37,7 @@ def exact(weight: Tensor, epoch: int, epochs: int, previous: Tensor | None) -> t
 
 def official(weight: Tensor, epoch: int, epochs: int, previous: Tensor | None) -> tuple[Tensor, Tensor]:
     """Rule: the method as the published code runs it, with the published temperatures, Eq. (5)."""
+    arguments.of_rule(weight, epoch, epochs, previous)
     distances, temperature = formulas.distances(weight), formulas.temperature(epoch, epochs)
     scores = formulas.importance(distances, temperature, mode="official", previous=previous)
     return formulas.mixing(distances, temperature), scores
@@ -42,9 +45,11 @@ def official(weight: Tensor, epoch: int, epochs: int, previous: Tensor | None) -
 
 def unmixed(rule: FusionRule) -> FusionRule:
     """Return a control: the choice of a rule, but single filters from the first epoch on."""
+    checks.functions(rule=rule)
 
     def single(weight: Tensor, epoch: int, epochs: int, previous: Tensor | None) -> tuple[Tensor, Tensor]:
-        mixed, scores = rule(weight, epoch, epochs, previous)
+        arguments.of_rule(weight, epoch, epochs, previous)
+        mixed, scores = arguments.given(rule(weight, epoch, epochs, previous), weight)
         return torch.eye(len(mixed)).to(mixed), scores
 
     return single
@@ -52,11 +57,13 @@ def unmixed(rule: FusionRule) -> FusionRule:
 
 def largest(weight: Tensor, epoch: int, epochs: int, previous: Tensor | None) -> tuple[Tensor, Tensor]:
     """Rule, a control: in each epoch the single filters with the largest L1 norm."""
+    arguments.of_rule(weight, epoch, epochs, previous)
     scores = weight.detach().double().abs().flatten(1).sum(1)
     return torch.eye(len(weight)).to(scores), scores
 
 
 def first(weight: Tensor, epoch: int, epochs: int, previous: Tensor | None) -> tuple[Tensor, Tensor]:
     """Rule, a control: always the first filters, which were drawn by lot: a narrow network trained from scratch."""
+    arguments.of_rule(weight, epoch, epochs, previous)
     scores = torch.zeros(len(weight), dtype=torch.float64, device=weight.device)
     return torch.eye(len(weight)).to(scores), scores

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
 from compactvision.surgery import Importance
 
+from . import arguments
 from .propagation import relevance
 from .rules import Rule, z_plus
 
@@ -38,8 +40,8 @@ def lrp(
     Raises
     ------
     ValueError
-        When the importance is called: if there is no batch, no convolution or linear layer to score, or what
-        :func:`~compactvision.pruning.lrp_pruning.relevance` refuses.
+        If an argument is of another kind; when the importance is called: if there is no batch, no convolution or linear
+        layer to score, or what :func:`~compactvision.pruning.lrp_pruning.relevance` refuses.
 
     Examples
     --------
@@ -52,11 +54,15 @@ def lrp(
     >>> sum(plan.widths[name] for name in graph.groups), sum(group.size for group in graph.groups.values())
     (252, 336)
     """
+    checks.batches(batches=batches)
+    checks.flags(signed=signed)
+    arguments.settings(initial_relevance, rules, default)
 
     def importance(model: nn.Module) -> dict[str, Tensor]:
         scores: dict[str, Tensor] = {}
         images = 0
-        for inputs, targets in batches:
+        for batch in batches:
+            inputs, targets = checks.pair(batch)
             found = relevance(model, inputs, targets, initial_relevance=initial_relevance, rules=rules, default=default)
             for name, values in found.layers.items():
                 values = values if signed else values.abs()

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
 from compactvision.measure import evaluating
 from compactvision.surgery import named_layers
 
+from . import arguments
 from .replacing import Replacing
 from .rules import Rule, z_plus
 from .tracking import Running
-
-INITIAL = ("one-hot", "logit")
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,7 @@ def relevance(
     >>> found.layers["0"], found.inputs
     (tensor([[0.7500, 0.0000, 0.2500]]), tensor([[0.2500, 0.7500]]))
     """
-    if initial_relevance not in INITIAL:
-        raise ValueError(f"initial_relevance must be one of {', '.join(INITIAL)}, got {initial_relevance!r}")
+    arguments.settings(initial_relevance, rules, default)
     modules = {name: module for name, _, module in named_layers(model)}
     for name, module in modules.items():
         if isinstance(module, torch.jit.ScriptModule):
@@ -103,7 +102,7 @@ def relevance(
     weights = {name: weight for name, weight in weights.items() if isinstance(weight, Tensor)}
     unknown = set(rules or {}) - set(weights)
     if unknown:
-        raise ValueError(f"rules: the model has no layer {sorted(unknown)[0]!r} with weights")
+        raise ValueError(f"rules: the model has no layer {sorted(unknown, key=str)[0]!r} with weights")
     _refuse_inputs(inputs)
     with torch.inference_mode(False), evaluating(model), torch.enable_grad(), Running(modules.items()) as running:
         inputs = inputs.detach().clone().requires_grad_()
@@ -149,8 +148,14 @@ def _refuse_inputs(inputs: Tensor) -> None:
     if not isinstance(inputs, Tensor) or not inputs.is_floating_point() or inputs.numel() == 0:
         what = f"{inputs.dtype} {tuple(inputs.shape)}" if isinstance(inputs, Tensor) else type(inputs).__name__
         raise ValueError(f"inputs must be a batch of floating-point numbers, got {what}")
+    checks.tensors(inputs=inputs)
     if not inputs.isfinite().all():
         raise ValueError(f"inputs must be finite, got {inputs[~inputs.isfinite()][0]}")
+
+
+def _named(targets: object, outputs: Tensor) -> object:
+    apart = isinstance(targets, Tensor) and targets.device != outputs.device
+    return f"them on {targets.device} for outputs on {outputs.device}" if apart else targets
 
 
 def _start(outputs: Tensor, targets: Tensor, initial_relevance: str, propagation: Replacing) -> Tensor:
@@ -160,7 +165,10 @@ def _start(outputs: Tensor, targets: Tensor, initial_relevance: str, propagation
         raise ValueError("model: its outputs do not depend on its inputs")
     propagation.made.refuse_unknown([outputs], "its output")
     fits = isinstance(targets, Tensor) and targets.dtype == torch.int64 and targets.shape == outputs.shape[:1]
+    fits = fits and targets.device == outputs.device and targets.layout == torch.strided
     if not fits or not ((targets >= 0) & (targets < outputs.shape[1])).all():
-        raise ValueError(f"targets must be {len(outputs)} int64 classes below {outputs.shape[1]}, got {targets}")
+        raise ValueError(
+            f"targets must be {len(outputs)} int64 classes below {outputs.shape[1]}, got {_named(targets, outputs)}"
+        )
     start = torch.zeros_like(outputs).scatter_(1, targets[:, None], 1)  # (B, K)
     return start if initial_relevance == "one-hot" else start * outputs.detach()

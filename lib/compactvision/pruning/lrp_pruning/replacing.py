@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
+from . import arguments
 from .rules import Apply, Rule, quotient
 from .tracking import Dependence, Provenance, Running, tensors
 
@@ -119,7 +120,11 @@ class Replacing(TorchFunctionMode):
     def _layer(self, name: str, compute: Callable, apply: Apply, a: Tensor, weight: Tensor, bias) -> Tensor:
         rule, weight = self.rules.get(name, self.default), weight.detach()
         self._needs(name, a)
-        output = _Custom.apply(compute, lambda given: (rule(apply, a.detach(), weight, bias, given),), a)
+
+        def share(given: Tensor) -> tuple[Tensor]:
+            return (arguments.handed_on(rule(apply, a.detach(), weight, bias, given), a, name),)
+
+        output = _Custom.apply(compute, share, a)
         self.outputs[name] = get_gradient_edge(output), output
         return output
 

@@ -15,6 +15,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from compactvision import _checks as checks
+from compactvision.pruning.lrp_pruning import arguments
+
 Apply = Callable[[Tensor, Tensor], Tensor]
 """The layer without its bias: (inputs, weight) -> outputs, linear in both."""
 Rule = Callable[[Apply, Tensor, Tensor, "Tensor | None", Tensor], Tensor]
@@ -34,6 +37,7 @@ def z_plus(apply: Apply, a: Tensor, weight: Tensor, bias: Tensor | None, relevan
     >>> z_plus(torch.nn.functional.linear, a, weight, None, torch.tensor([[10.0, 1.0]]))
     tensor([[7., 4.]])
     """
+    arguments.layer(apply, a, weight, bias, relevance)
     return by_parts(apply, a, weight.clamp(min=0), weight.clamp(max=0), relevance)
 
 
@@ -46,7 +50,7 @@ def alpha_beta(alpha: float) -> Rule:
     Raises
     ------
     ValueError
-        If ``alpha`` is below 1.
+        If ``alpha`` is below 1 or not finite.
 
     Examples
     --------
@@ -54,10 +58,12 @@ def alpha_beta(alpha: float) -> Rule:
     >>> alpha_beta(2.0)(torch.nn.functional.linear, a, weight, None, torch.tensor([[1.0]]))
     tensor([[ 2., -1.]])
     """
+    checks.finite(alpha=alpha)
     if not alpha >= 1:
         raise ValueError(f"alpha must be at least 1, got {alpha}")
 
     def rule(apply: Apply, a: Tensor, weight: Tensor, bias: Tensor | None, relevance: Tensor) -> Tensor:
+        arguments.layer(apply, a, weight, bias, relevance)
         above, below = weight.clamp(min=0), weight.clamp(max=0)
         positive = by_parts(apply, a, above, below, relevance)
         return alpha * positive - (alpha - 1) * by_parts(apply, a, below, above, relevance)
@@ -73,7 +79,7 @@ def epsilon(eps: float = 1e-6) -> Rule:
     Raises
     ------
     ValueError
-        If ``eps`` is negative.
+        If ``eps`` is negative or not finite.
 
     Examples
     --------
@@ -81,10 +87,12 @@ def epsilon(eps: float = 1e-6) -> Rule:
     >>> epsilon()(torch.nn.functional.linear, a, weight, None, torch.tensor([[1.0]])).round(decimals=3)
     tensor([[ 3., -2.]])
     """
+    checks.finite(eps=eps)
     if not eps >= 0:
         raise ValueError(f"eps must not be negative, got {eps}")
 
     def rule(apply: Apply, a: Tensor, weight: Tensor, bias: Tensor | None, relevance: Tensor) -> Tensor:
+        arguments.layer(apply, a, weight, bias, relevance)
         with torch.enable_grad():
             a = a.detach().requires_grad_()
             z = apply(a, weight)
@@ -109,7 +117,7 @@ def box(low: Tensor | float, high: Tensor | float) -> Rule:
     Raises
     ------
     ValueError
-        If ``low`` is not below ``high``; when the rule is used: if an input is outside.
+        If ``low`` is not below ``high``, or one is not finite; when the rule is used: if an input is outside.
 
     Examples
     --------
@@ -117,11 +125,11 @@ def box(low: Tensor | float, high: Tensor | float) -> Rule:
     >>> box(-1.0, 1.0)(torch.nn.functional.linear, a, weight, None, torch.tensor([[4.0]]))
     tensor([[1., 3.]])
     """
-    low, high = torch.as_tensor(low), torch.as_tensor(high)
-    if not (low < high).all():
-        raise ValueError(f"low must be below high, got {low.tolist()} and {high.tolist()}")
+    low, high = arguments.bounds(low, high)
 
     def rule(apply: Apply, a: Tensor, weight: Tensor, bias: Tensor | None, relevance: Tensor) -> Tensor:
+        arguments.layer(apply, a, weight, bias, relevance)
+        arguments.channels((low, high), a)
         bounds = [_along_channels(bound.to(a), a).expand_as(a) for bound in (low, high)]
         if (a < bounds[0]).any() or (a > bounds[1]).any():
             raise ValueError(f"low, high: inputs from {a.min():.4g} to {a.max():.4g} are not inside")
@@ -137,6 +145,8 @@ def box(low: Tensor | float, high: Tensor | float) -> Rule:
 
 def by_parts(apply: Apply, a: Tensor, same: Tensor, other: Tensor, relevance: Tensor) -> Tensor:
     """Share out among ``a^+ same`` and ``a^- other``; the second is left out where no input is negative."""
+    arguments.layer(apply, a, same, None, relevance, name="same")
+    arguments.layer(apply, a, other, None, relevance, name="other")
     with torch.enable_grad():
         a = a.detach().requires_grad_()
         signed = bool((a < 0).any())
@@ -146,6 +156,11 @@ def by_parts(apply: Apply, a: Tensor, same: Tensor, other: Tensor, relevance: Te
 
 def quotient(relevance: Tensor, z: Tensor) -> Tensor:
     """Divide, with zero where there is nothing to divide by: relevance that arrives there is lost."""
+    checks.tensors(relevance=relevance)
+    checks.floating(z=z)
+    if relevance.shape != z.shape:
+        shapes = f"{tuple(relevance.shape)} and {tuple(z.shape)}"
+        raise ValueError(f"relevance and z, the outputs that it is of, must have one shape, got {shapes}")
     nothing = z.abs() < torch.finfo(z.dtype).tiny ** 0.5
     return torch.where(nothing, 0, relevance / torch.where(nothing, 1, z))
 
