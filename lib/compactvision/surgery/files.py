@@ -116,7 +116,8 @@ def load(path: str | Path, *, build: Callable[[], nn.Module] | None = None) -> n
         If the file is not there or cannot be read.
     """
     path = _path(path)
-    checks.callables(build=build)
+    if build is not None and not callable(build):
+        raise ValueError(f"build must be a function or class that makes the network, got {checks.shown(build)}")
     where = f"path: {str(path)!r}"
     text, state = _read(path, where)
     description = _description(text, where)
