@@ -254,3 +254,24 @@ def test_replace_output_can_switch_a_channel_off_and_refuses_none():
         pytest.raises(ValueError, match="fn returned None for layer 'act'"),
     ):
         net(x)
+
+
+def test_arguments_of_another_kind_are_named():
+    for model in (None, Net, lambda x: x):
+        with pytest.raises(ValueError, match=r"model must be a torch\.nn\.Module"), capture(model, "first"):
+            pass
+    for names in (None, 3, b"first", ["first", 3], [None], int):
+        with pytest.raises(ValueError, match="names must be"), capture(Net(), names):
+            pass
+    for option in ("gradients", "repeated", "copy"):
+        with (
+            pytest.raises(ValueError, match=f"{option} must be True or False"),
+            capture(Net(), "first", **{option: "no"}),
+        ):
+            pass
+    for name in (None, 1, ["act"], {"act": 1}):
+        with pytest.raises(ValueError, match="name must be a text"), replace_output(Net(), name, lambda out: out):
+            pass
+    for fn in (None, 3, "relu", torch.ones(2), nn.ReLU):
+        with pytest.raises(ValueError, match="fn must be a function"), replace_output(Net(), "act", fn):
+            pass

@@ -113,3 +113,33 @@ def test_an_image_set_is_read_whole_on_the_models_device():
     model = models.pretrained("resnet20_glyphs")
     assert measure.accuracy(model, images) == measure.accuracy(model, images.batches(100))
     assert measure.confusion(model, images, images.num_classes).sum() == 620
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [None, 3, "ab", b"ab", {1, 2}, int, [one_hot(0)], [(one_hot(0), torch.tensor([0]), None)],
+     [("a", torch.tensor([0]))],
+     [(one_hot(0).to("meta"), torch.tensor([0]))], [(one_hot(0), [0])]],
+)  # fmt: skip
+def test_what_is_no_pairs_of_tensors_is_refused(batches):
+    for call in (measure.accuracy, lambda model, items: measure.confusion(model, items, 3)):
+        with pytest.raises(ValueError, match="batches"):
+            call(LOGITS, batches)
+
+
+def test_models_and_numbers_of_another_kind_are_refused():
+    class Pair(nn.Module):
+        def forward(self, x):
+            return x, x
+
+    batches = [(one_hot(0), torch.tensor([0]))]
+    with pytest.raises(ValueError, match="model must give logits"):
+        measure.accuracy(Pair(), batches)
+    with pytest.raises(ValueError, match="model must hold numbers"):
+        measure.accuracy(nn.Linear(3, 3, device="meta"), batches)
+    for top in (1.5, "2", None, torch.ones(2)):
+        with pytest.raises(ValueError, match="top must be a whole number"):
+            measure.accuracy(LOGITS, batches, top=top)
+    for classes in (0, -3, 3.0, None, "3"):
+        with pytest.raises(ValueError, match="num_classes must be"):
+            measure.per_class_accuracy(LOGITS, batches, classes)

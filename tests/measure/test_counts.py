@@ -223,3 +223,25 @@ def test_bad_arguments_are_named():
     for example in (torch.zeros(3), torch.zeros(0, 3)):
         with pytest.raises(ValueError, match="example_inputs must have a batch dimension"):
             measure.macs(model, example)
+
+
+@pytest.mark.parametrize("model", [None, "fc", nn.Linear, [nn.Identity()], lambda: None])
+def test_what_is_no_network_is_refused(model):
+    for call in (
+        measure.parameters,
+        lambda model: measure.summary(model, (3,)),
+        lambda model: measure.macs(model, (3,)),
+    ):
+        with pytest.raises(ValueError, match=r"model must be a torch\.nn\.Module"):
+            call(model)
+
+
+def test_options_of_another_kind_are_refused():
+    for convention in (["macs"], {"macs": 1}, None):
+        with pytest.raises(ValueError, match="convention must be one of"):
+            measure.macs(nn.Linear(3, 2), (3,), convention=convention)
+    with pytest.raises(ValueError, match="cumulative must be True or False"):
+        measure.macs_by_module(nn.Linear(3, 2), (3,), cumulative="no")
+    for where in (None, "here", nn.Identity(), str):
+        with pytest.raises(ValueError, match="where must be a function"):
+            measure.OperationCounter(where)

@@ -104,3 +104,11 @@ def test_events_see_the_whole_pass_on_a_gpu():
     second = measure.latency(model, large, repeats=10)
     assert first.device.startswith("cuda")
     assert second.median_ms > first.median_ms > 0
+
+
+@pytest.mark.parametrize("models", [None, [nn.Identity()], "ab", {"a": None}, {"a": nn.Linear}])
+def test_what_is_no_mapping_of_models_is_refused(models):
+    with pytest.raises(ValueError, match="models"):
+        measure.latency_ratio(models, (3,))
+    with pytest.raises(ValueError, match="reference must be one of"):
+        measure.latency_ratio({"a": nn.Identity()}, (3,), reference=["a"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -40,17 +41,28 @@ def booleans(**values: Tensor) -> None:
             raise ValueError(f"{name} must be bool, got {checks.shown(value)}")
 
 
-def classes(targets: Any, num_classes: Any = None) -> None:
-    """Refuse targets that are no numbers of classes, (N,) int64 in [0, num_classes)."""
+def labels(targets: Any) -> None:
+    """Refuse targets that are no tensor (N,) of int64."""
     axes(targets=(targets, "N"))
     if targets.dtype != torch.int64:
         raise ValueError(f"targets must be of torch.int64, got {checks.shown(targets)}")
-    if num_classes is None:
-        return
+
+
+def classes(targets: Any, num_classes: Any) -> None:
+    """Refuse targets that are no numbers of classes, (N,) int64 in [0, num_classes)."""
+    labels(targets)
     checks.counts(num_classes=num_classes)
     low, high = int(targets.min()), int(targets.max())
     if low < 0 or high >= num_classes:
         raise ValueError(f"targets must lie in [0, {num_classes}), as num_classes says, got {low} to {high}")
+
+
+def height_and_width(size: Any) -> None:
+    """Refuse a size that is not two whole numbers of at least 1."""
+    sides = tuple(size) if isinstance(size, Sequence) else ()
+    if len(sides) != 2 or isinstance(size, (str, bytes)):
+        raise ValueError(f"size must be a height and a width, got {checks.shown(size)}")
+    checks.counts(**{"size[0]": sides[0], "size[1]": sides[1]})
 
 
 def chosen(count: int, device: torch.device, **value: Any) -> Tensor:
@@ -60,13 +72,16 @@ def chosen(count: int, device: torch.device, **value: Any) -> Tensor:
     """
     ((name, given),) = value.items()
     try:
-        numbers = torch.as_tensor(given).reshape(-1)
+        numbers = torch.as_tensor(given)
         checks.tensors(**{name: numbers})
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"{name} must be whole numbers or a mask, got {checks.shown(given)}") from None
+    if numbers.ndim > 1:
+        raise ValueError(f"{name} must be numbers in one row, got the shape {tuple(numbers.shape)}")
+    numbers = numbers.reshape(-1)
     if numbers.dtype == torch.bool and len(numbers) == count:
         return numbers.to(device)
-    if len(numbers) and (numbers.is_floating_point() or numbers.dtype == torch.bool):
+    if len(numbers) and (numbers.is_floating_point() or numbers.dtype in (torch.bool, torch.uint8)):
         raise ValueError(f"{name} must be whole numbers or a mask of {count}, got {checks.shown(given)}")
     numbers = numbers.long()
     if len(numbers) and not -count <= int(numbers.min()) <= int(numbers.max()) < count:

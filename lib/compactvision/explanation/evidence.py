@@ -5,7 +5,6 @@ Also the last step of every class activation map, from a raw map to a picture, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from compactvision import _checks as checks
 from compactvision import hooks
-from compactvision.explanation.arguments import axes
+from compactvision.explanation.arguments import axes, height_and_width
 from compactvision.measure.state import evaluating
 
 
@@ -73,6 +72,7 @@ def gather(model: nn.Module, layer: str, inputs: Tensor, targets: int | Tensor |
     (tensor([1.]), tensor([ 3., -1.]))
     """
     check_inputs(inputs)
+    checks.texts(layer=layer)
     kept: list[Tensor] = []
 
     def cut(output: object) -> Tensor:
@@ -101,13 +101,14 @@ def enlarged(raw: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize maps (B, H, W) to (B, height, width), bilinearly."""
     axes(raw=(raw, "B H W"))
     checks.floating(raw=raw)
-    check_size(size)
+    height_and_width(size)
     return F.interpolate(raw[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
 
 
 def scaled(maps: Tensor) -> Tensor:
     """Scale each map (B, H, W) to [0, 1]; a constant map becomes 0."""
     axes(maps=(maps, "B H W"))
+    checks.floating(maps=maps)
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     return (maps - low) / torch.where(high > low, high - low, 1)
 
@@ -131,14 +132,6 @@ def _run(model: nn.Module, inputs: Tensor) -> Tensor:
         if inputs.is_floating_point():
             raise
         raise ValueError(f"inputs must be of a type that the model reads, got {inputs.dtype}: {error}") from error
-
-
-def check_size(size: tuple[int, int]) -> None:
-    """Raise a ValueError unless the size is two whole numbers of at least 1."""
-    sides = tuple(size) if isinstance(size, Sequence) else ()
-    if len(sides) != 2 or isinstance(size, (str, bytes)):
-        raise ValueError(f"size must be a height and a width, got {checks.shown(size)}")
-    checks.counts(**{"size[0]": sides[0], "size[1]": sides[1]})
 
 
 def check_floating(inputs: Tensor, name: str = "inputs") -> None:

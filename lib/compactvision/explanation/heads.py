@@ -242,6 +242,8 @@ def cache_layer(model: nn.Module, layer: str, batches: Iterable[tuple[Tensor, Te
     head, parts = None, []
     with evaluating(model):
         for inputs, targets in pairs(batches, device):
+            check_floating(inputs)
+            axes(inputs=(inputs, "B ..."))
             if head is None:
                 head = Head(model, layer, inputs[:4])
             with capture(model, layer) as captured:

@@ -15,8 +15,8 @@ from scipy import stats
 from torch import Tensor, nn
 
 from compactvision import _checks as checks
-from compactvision.explanation.arguments import axes, booleans
-from compactvision.explanation.evidence import check_floating, check_inputs, check_size, chosen_targets
+from compactvision.explanation.arguments import axes, booleans, height_and_width
+from compactvision.explanation.evidence import check_floating, check_inputs, chosen_targets
 from compactvision.measure.state import evaluating
 
 Probability = Callable[[Tensor], Tensor]
@@ -131,6 +131,7 @@ def average_drop(full: Tensor, masked: Tensor) -> tuple[float, float]:
     confidence), both in [0, 1].
     """
     axes(full=(full, "B"), masked=(masked, "B"))
+    checks.floating(full=full, masked=masked)
     if not (full > 0).all() or not (masked >= 0).all():
         raise ValueError("full and masked must be probabilities, those of whole images above 0")
     return float(((full - masked).clamp(min=0) / full).mean()), float((masked > full).double().mean())
@@ -138,7 +139,7 @@ def average_drop(full: Tensor, masked: Tensor) -> tuple[float, float]:
 
 def centre_gaussian(size: tuple[int, int], count: int = 1) -> Tensor:
     """Return a Gaussian in the middle, standard deviation a quarter of the side, whatever the image: (count, H, W)."""
-    check_size(size)
+    height_and_width(size)
     checks.counts(count=count)
     bumps = [torch.exp(-(((torch.arange(n) + 0.5) / n - 0.5) ** 2) / (2 * 0.25**2)) for n in size]
     return (bumps[0][:, None] * bumps[1][None, :]).expand(count, *size)
@@ -185,7 +186,7 @@ def _probabilities(probability: Probability, logits: Tensor) -> Tensor:
 
 
 def _check_maps(maps: Tensor, shape: tuple[int, ...]) -> None:
-    checks.tensors(maps=maps)
+    checks.floating(maps=maps)
     if maps.ndim != 3 or 0 in maps.shape or maps.shape != torch.Size(shape):
         raise ValueError(f"maps must have the shape {tuple(shape)}, got {tuple(maps.shape)}")
     if not torch.isfinite(maps).all() or maps.min() < 0:

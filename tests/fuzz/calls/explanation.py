@@ -131,7 +131,7 @@ AFTERWARDS = {
     f"{CAM}activation_maps.XGradCAM": lambda cam: cam(o.inputs()),
 }
 _LISTS = ("targets:a list of lists", "targets:numpy")  # documented beside tensors
-_CONSTANT = ("all zero", "all -1", "uint8", "int64", "bool", "one row short")  # a correlation with it is NaN
+_CONSTANT = ("all zero", "all -1", "uint8", "int64", "bool", "float16")  # a correlation with it is NaN
 FREE: dict[str, tuple[str, ...]] = {
     f"{EVIDENCE}check_floating": ("name:unknown word", "name:empty word", "name:word with NUL"),
     f"{EVIDENCE}chosen_targets": _LISTS,

@@ -76,6 +76,8 @@ def filter_l1(convolution: nn.Conv2d | nn.Linear, norm: nn.BatchNorm2d | nn.Batc
     checks.instances(nn.modules.batchnorm._BatchNorm, norm=norm)
     if norm.running_var is None:
         raise ValueError("norm: it keeps no running variance")
+    if norm.running_var.device != norms.device:
+        raise ValueError(f"norm must be on {norms.device} as the filters are, got {norm.running_var.device}")
     gamma = torch.ones_like(norms) if norm.weight is None else norm.weight.detach().abs()
     if len(gamma) != len(norms):
         raise ValueError(f"norm: {len(gamma)} channels behind {len(norms)} filters")
@@ -182,6 +184,8 @@ def rank_correlation(x: Tensor, y: Tensor) -> float:
     NaN where fewer than three entries are left or one side is constant.
     """
     checks.tensors(x=x, y=y)
+    if torch.bool in (x.dtype, y.dtype):
+        raise ValueError(f"x and y must be numbers, got {x.dtype} and {y.dtype}")
     if x.shape != y.shape:
         raise ValueError(f"x and y must have one shape, got {tuple(x.shape)} and {tuple(y.shape)}")
     known = ~(x.isnan() | y.isnan())

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from compactvision import _checks as checks
-from compactvision.explanation.arguments import axes, booleans, classes
+from compactvision.explanation.arguments import axes, booleans, classes, labels
 from compactvision.explanation.heads import LayerCache
 from compactvision.explanation.unit_ablation.ablations import predictions, zero_units
 
@@ -114,7 +114,7 @@ def unit_drops(cache: LayerCache, **options) -> Drops:
 
 def halves(targets: Tensor, generator: torch.Generator) -> Tensor:
     """Draw half of each class's images at random: (N,) bool; an odd class leaves its spare image to the other half."""
-    classes(targets)
+    labels(targets)
     checks.instances(torch.Generator, generator=generator)
     keys = torch.rand(len(targets), generator=generator).to(targets.device)
     first = torch.zeros_like(targets, dtype=torch.bool)

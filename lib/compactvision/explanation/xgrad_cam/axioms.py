@@ -79,12 +79,14 @@ def sensitivity_residual(drops: Tensor, mass: Tensor) -> Tensor:
     Without meaning, infinite or NaN, where no D_k differs from 0.
     """
     axes(drops=(drops, "B K"), mass=(mass, "B K"))
+    checks.floating(drops=drops, mass=mass)
     return (drops - mass).abs().sum(1) / drops.abs().sum(1)
 
 
 def conservation_residual(score: Tensor, mass: Tensor) -> Tensor:
     """Return ``|S - sum of w_k A_k| / |S|``, Eq. (9): (B,) and (B, K) give (B,); without meaning where S is near 0."""
     axes(score=(score, "B"), mass=(mass, "B K"))
+    checks.floating(score=score, mass=mass)
     return (score - mass.sum(1)).abs() / score.abs()
 
 
@@ -126,6 +128,7 @@ def bias_term(
     check_inputs(inputs)
     check_floating(inputs)
     checks.networks(model=model)
+    checks.texts(layer=layer)
     checks.flags(strict=strict)
     modules = {name: m for name, m in model.named_modules() if name != layer and not any(m.children())}
     leaves: list[Tensor] = []

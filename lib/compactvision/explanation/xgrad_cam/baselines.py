@@ -64,6 +64,7 @@ def masked_scores(
     check_inputs(inputs)
     check_floating(inputs)
     axes(inputs=(inputs, "B C H W"), targets=(targets, "B"), activation=(activation, "B K h w"))
+    checks.floating(activation=activation)
     checks.counts(batch_size=batch_size)
     images, channels = activation.shape[:2]
     scores = []
