@@ -20,6 +20,8 @@ GOOD = {
     checks.floating: (torch.ones(2), torch.ones(2, dtype=torch.float16)),
     checks.networks: (nn.Identity(),),
     checks.generators: (None, torch.Generator()),
+    checks.functions: (len, lambda: None),
+    checks.batches: ([], iter(()), {1, 2}, torch.utils.data.TensorDataset(torch.ones(2))),
 }
 BAD = {
     checks.whole: (True, 1.0, math.nan, "1", None, [1], np.float64(1), torch.ones(2), torch.tensor(1.0), nn.Identity()),
@@ -39,6 +41,8 @@ BAD = {
     checks.floating: (torch.arange(3), torch.ones(2).bool(), [1.0], torch.ones(2, device="meta")),
     checks.networks: (nn.Identity, None, torch.ones(2)),
     checks.generators: (0, "seed", np.random.default_rng(0)),
+    checks.functions: (None, int, "len", nn.Identity()),
+    checks.batches: (None, 3, "ab", b"ab", {"a": 1}, torch.ones(2, 2), list, len),
 }
 
 
@@ -53,6 +57,20 @@ def _cases(table):
 @pytest.mark.parametrize(("check", "value"), _cases(GOOD))
 def test_accepts(check, value):
     check(first=GOOD[check][0], second=value)
+
+
+def test_a_pair_is_inputs_and_targets():
+    x, y = torch.ones(2), torch.zeros(2)
+    assert checks.pair([x, y]) == (x, y)
+    assert checks.pair((x, None), targets=False) == (x, None)
+
+
+@pytest.mark.parametrize(
+    "batch", [None, torch.ones(2, 3), (torch.ones(2),) * 3, ("a", torch.ones(2)), [torch.ones(2), 1]]
+)
+def test_refuses_what_is_no_pair(batch):
+    with pytest.raises(ValueError, match=r"^batches( \((inputs|targets)\))? must be "):
+        checks.pair(batch)
 
 
 @pytest.mark.parametrize(("check", "value"), _cases(BAD))

@@ -222,6 +222,7 @@ class TestLearn:
 
 
 CHAIN = tiny()
+OPERATIONS = autobot.count_operations(CHAIN[1])
 
 
 def _call(**changed):
@@ -240,6 +241,42 @@ def _call(**changed):
         (lambda: _call(keep_macs=1.0), r"keep_macs must be in \(0, 1\), the share that stays, got 1.0"),
         (lambda: _call(keep_macs=0.0), "keep_macs must be in"),
         (lambda: _call(graph=built("resnet")[1]), "graph: it is that of another model"),
+        (lambda: _call(steps=1.5), "steps must be a whole number, got 1.5"),
+        (lambda: _call(beta="6"), "beta must be a number, got '6'"),
+        (lambda: _call(graph={}), "graph must be of class ChannelGraph, got {}"),
+        (lambda: _call(operations={}), "operations must be of class Operations or NoneType, got {}"),
+        (lambda: _call(batches=None), "batches must be pairs of inputs and targets, got None"),
+        (lambda: _call(batches=[torch.ones(2, 3, 8, 8)]), "batches must be pairs"),
+        (lambda: _call(loss=None), "loss must be a function, got None"),
+        (lambda: _call(gate=None), "gate must be a function, got None"),
+        (lambda: _call(watch="all"), "watch must be a function, got 'all'"),
+        (lambda: _call(loss=lambda out, y: 0.5), "loss must give a tensor with one number, got 0.5"),
+        (lambda: _call(loss=lambda out, y: out), "loss must give a tensor with one number, got a tensor"),
+        (
+            lambda: OPERATIONS(torch.ones(3)),
+            r"gates must have shape .* one for each unit, on cpu, got a tensor .* \(3,\)",
+        ),
+        (lambda: OPERATIONS([1.0]), "gates must be a tensor"),
+        (lambda: OPERATIONS.to("nowhere"), "device must name one that is here"),
+        (lambda: autobot.count_operations(CHAIN[0]), "graph must be of class ChannelGraph"),
+        (lambda: autobot.LearnedGates(CHAIN[1], torch.ones(CHAIN[1].units), step=-1), "step must not be negative"),
+        (
+            lambda: autobot.LearnedGates(CHAIN[1], torch.ones(CHAIN[1].units), history={}),
+            "history must be of class list",
+        ),
+        (lambda: autobot.binary_loss([torch.ones(2), 1.0]), r"gates\[1\] must be a floating-point tensor, got 1.0"),
+        (lambda: autobot.binary_loss([torch.ones(0)]), "gates must hold at least one group and none that is empty"),
+        (lambda: autobot.binary_loss(3), "gates must be of class Sequence"),
+        (lambda: autobot.budget_loss([1.0], 4, 5), "operations must be a tensor"),
+        (lambda: autobot.budget_loss(torch.ones(1), 4, math.inf), "whole must be finite, got inf"),
+        (lambda: autobot.noise.statistics(torch.ones(3)), "x must be activations"),
+        (lambda: autobot.noise.statistics(torch.ones(3, 2, 0, 1)), "x must be activations"),
+        (lambda: autobot.noise.statistics(torch.ones(3, 2).byte()), "x must be a floating-point tensor"),
+        (lambda: autobot.noise.noisy(None), "generator must be of class Generator, got None"),
+        (
+            lambda: autobot.noise.noisy(torch.Generator())(torch.ones(3, 2), torch.ones(3)),
+            r"gates must have shape \(2,\) for x, got \(3,\)",
+        ),
         (lambda: _call(batches=[]), "batches gave nothing in epoch 0"),
         (lambda: _call(graph=CHAIN[1].without(list(CHAIN[1].groups))), "graph: it has no group"),
         (lambda: _call(loss=lambda out, y: out.sum() * math.nan), "loss is nan in iteration 0"),

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from compactvision.pruning.dcff import formulas
+from compactvision.pruning.dcff import formulas, rules
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -189,6 +189,12 @@ NAN = float("nan")
 ZEROS = torch.zeros(2, 2)
 
 
+def test_distances_of_whole_numbers():
+    """A temperature may be whole then too."""
+    distances = formulas.distances(TOY).round()
+    torch.testing.assert_close(formulas.mixing(distances.long(), 2), formulas.mixing(distances, 2.0).float())
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -212,6 +218,39 @@ ZEROS = torch.zeros(2, 2)
         (lambda: formulas.choose(torch.ones(2), 0), "keep must be between 1 and 2, got 0"),
         (lambda: formulas.in_place(torch.tensor([1, 2]), torch.tensor([1])), "chosen and before must be equally many"),
         (lambda: formulas.in_place(torch.tensor([1, 1]), torch.tensor([1, 2])), "without repetitions"),
+        (lambda: formulas.distances([[1.0]]), "weight must be a tensor"),
+        (lambda: formulas.distances(torch.ones(2, 2) * 1j), "weight must be a dense tensor of real numbers"),
+        (lambda: formulas.temperature(0.5, 2), "epoch must be a whole number, got 0.5"),
+        (lambda: formulas.temperature(0, 2, end="hot"), "end must be a number, got 'hot'"),
+        (lambda: formulas.slow_temperature(ZEROS, 0, 0), "epoch must be between 0 and epochs"),
+        (lambda: formulas.mixing(ZEROS, torch.ones(2)), "temperature must be a number"),
+        (lambda: formulas.mixing(ZEROS.tolist(), 1), "distances must be a tensor"),
+        (lambda: formulas.divergences(ZEROS * 1j, 1), "distances must be a dense tensor"),
+        (lambda: formulas.importance(ZEROS, 1, previous="none"), "previous must be a tensor, got 'none'"),
+        (
+            lambda: formulas.importance(ZEROS, 1, previous=torch.ones(3)),
+            r"previous must have shape \(2,\), .* got \(3,\)",
+        ),
+        (lambda: formulas.choose(torch.ones(2), 1.0), "keep must be a whole number, got 1.0"),
+        (lambda: formulas.choose([1.0], 1), "scores must be a tensor"),
+        (lambda: formulas.in_place(torch.ones(2), torch.tensor([0, 1])), "got torch.float32 and torch.int64"),
+        (lambda: formulas.in_place(torch.tensor(1), torch.tensor(1)), "chosen and before must be equally many"),
+        (lambda: formulas.in_place([1], torch.tensor([1])), "chosen must be a tensor"),
+        *[
+            (lambda rule=rule, call=call: rule(*call), message)
+            for rule in (rules.exact, rules.official, rules.largest, rules.first, rules.unmixed(rules.first))
+            for call, message in (
+                ((None, 0, 4, None), "weight must be a tensor"),
+                ((torch.ones(3), 0, 4, None), "weight must hold finite filters"),
+                ((torch.eye(3), 1.5, 4, None), "epoch must be a whole number"),
+                ((torch.eye(3), 5, 4, None), "epoch must be between 0 and epochs"),
+                ((torch.eye(3), 0, "4", None), "epochs must be a whole number"),
+                ((torch.eye(3), 0, 4, [1.0]), "previous must be a tensor"),
+                ((torch.eye(3), 0, 4, torch.ones(2)), r"previous must have shape \(3,\)"),
+            )
+        ],
+        (lambda: rules.unmixed(None), "rule must be a function, got None"),
+        (lambda: rules.unmixed(lambda *_: "ab")(torch.eye(3), 0, 4, None), "rule must give tensors"),
         (lambda: formulas.choose(torch.ones(2), 3), "keep must be between 1 and 2, got 3"),
     ],
 )

@@ -315,12 +315,67 @@ NAN = float("nan")
         (lambda: dcff.fuse(models.small_cnn(), nn.Linear(2, 2)), "'features.0' is no convolution of full"),
         (lambda: dcff.fuse(models.small_cnn(), models.small_cnn(widths=(8, 9, 9))), "layer 'features.0': filt"),
         (lambda: dcff.compact(nn.Linear(2, 2)), "model has no fused convolution"),
-        (lambda: dcff.DynamicFusion("exact"), "rule must be callable, got 'exact'"),
+        (lambda: dcff.DynamicFusion("exact"), "rule must be a function, got 'exact'"),
+        (lambda: dcff.DynamicFusion(nn.Identity()), r"rule must be a function, got Identity\(\)"),
+        (lambda: dcff.DynamicFusion(rules.exact).on_start({}), "state must be of class State"),
+        (
+            lambda: trained(lambda *_: NAN, epochs=1),
+            r"rule must give tensors, mixing \(8, 8\) and scores \(8,\), got nan",
+        ),
+        (
+            lambda: trained(lambda w, *_: (w, w[:, 0, 0, 0]), epochs=1),
+            r"rule must give .* torch.float32 \(8, 3, 3, 3\)",
+        ),
+        (lambda: dcff.FusedConv2d(nn.Linear(2, 2), 5), "narrow must be of class Conv2d"),
+        (lambda: dcff.FusedConv2d(nn.Conv2d(4, 4, 1), 5.0), "filters must be a whole number, got 5.0"),
+        (lambda: dcff.FusedConv2d(nn.Conv2d(4, 4, 1), 5, generator=0), "generator must be a torch.Generator, got 0"),
+        (lambda: dcff.FusedConv2d(nn.Conv2d(4, 4, 1), 5)(torch.ones(4, 2, 2)), r"x must be images \(B, 4, H, W\)"),
+        (lambda: dcff.FusedConv2d(nn.Conv2d(4, 4, 1), 5)(torch.ones(1, 3, 2, 2)), r"x must be images \(B, 4, H, W\)"),
+        (
+            lambda: dcff.FusedConv2d(nn.Conv2d(4, 4, 3, dilation=2), 5)(torch.ones(1, 4, 5, 4)),
+            r"x must be at least \(5, 5\)",
+        ),
+        (lambda: dcff.FusedConv2d(nn.Conv2d(4, 4, 3, padding=1), 5)(torch.ones(1, 4, 1, 0)), "x must be images"),
+        (lambda: dcff.FusedConv2d(nn.Conv2d(4, 4, 1), 5).mix_(None), "mixing must be a tensor, got None"),
+        (lambda: dcff.fuse(None, models.small_cnn()), "narrow must be a torch.nn.Module"),
+        (lambda: dcff.fuse(models.small_cnn(), models.small_cnn, layers=["a"]), "full must be a torch.nn.Module"),
+        (
+            lambda: dcff.fuse(models.small_cnn(), models.small_cnn(), layers="features.0"),
+            "layers must be names of layers",
+        ),
+        (lambda: dcff.fuse(models.small_cnn(), models.small_cnn(), layers=[["features.0"]]), "layers must be names"),
+        (lambda: dcff.fuse(models.small_cnn(), models.small_cnn(), layers=3), "layers must be names of layers, got 3"),
     ],
 )
 def test_refuses(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("padding", ["same", "valid", (1, 0)])
+def test_takes_the_smallest_images_that_a_convolution_takes(padding):
+    narrow = nn.Conv2d(2, 2, 3, padding=padding)
+    least = {"same": (1, 1), "valid": (3, 3), (1, 0): (1, 3)}[padding]
+    conv, x = dcff.FusedConv2d(narrow, 3), torch.ones(1, 2, *least)
+    assert conv(x).shape == narrow(x).shape
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        None,
+        {},
+        {"kept": []},
+        {"kept": [], "scores": [], "more": []},
+        {"kept": None, "scores": []},
+        {"kept": [{"a": 1}], "scores": []},
+        {"kept": ["a"], "scores": []},
+        {"kept": [{}], "scores": []},
+    ],
+)
+def test_refuses_what_is_no_state(state):
+    with pytest.raises(ValueError, match=r"^state"):
+        dcff.DynamicFusion(rules.first).load_state_dict(state)
 
 
 def test_refuses_the_state_of_another_network():

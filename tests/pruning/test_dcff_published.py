@@ -92,11 +92,26 @@ class TestPublishedNetworks:
         assert measure.parameters(dcff.compact(model)) == 10_581_581
 
 
+def _narrowed(widths):
+    return published.narrowed(models.small_cnn(4, (8, 8)), widths, (3, 8, 8))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: published.width(4, 1.0), "channels must be at least 1 and rate in"),
         (lambda: published.width(0, 0.5), "channels must be at least 1"),
+        (lambda: published.width(4.0, 0.5), "channels must be a whole number, got 4.0"),
+        (lambda: published.width(4, "half"), "rate must be a number, got 'half'"),
+        (lambda: published.narrow_network(["VGG-16"]), r"name must be one of VGG-16, .* got \['VGG-16'\]"),
+        (lambda: published.full_network("VGG-16", device="nowhere"), "device must name one that is here"),
+        (lambda: published.narrow_network("VGG-16", device=None), "device must name one .* got None"),
+        (lambda: published.narrow_resnet((4, 4.5, 16), (1, 1, 1)), r"stages\[1\] must be a whole number, got 4.5"),
+        (lambda: published.narrow_resnet((4, 4, 16), 3), "inner must be a sequence of whole numbers, got 3"),
+        (lambda: _narrowed([4]), "widths must be a mapping"),
+        (lambda: _narrowed({"features.0": 0}), r"widths\['features.0'\] must be at least 1, got 0"),
+        (lambda: _narrowed({"features.0": 9}), "widths: "),
+        (lambda: _narrowed({"features": 1}), "widths: group: 'features' is no group"),
         (lambda: published.narrow_network("LeNet"), "name must be one of VGG-16, .* got 'LeNet'"),
         (lambda: published.narrow_resnet((8, 4, 16), (1, 1, 1)), "stages must be three ascending counts"),
         (lambda: published.narrow_resnet((4, 4, 16), (1, 1)), "inner must be counts for three stages"),

@@ -125,6 +125,9 @@ class TestNuclearNorm:
             (torch.tensor([[1.0, -math.inf], [math.inf, 1.0]]), {}, "matrices must be finite, got -?inf"),
             (torch.tensor([[1.0, math.nan]]), {"method": "svd"}, "matrices must be finite, got nan"),
             (torch.ones(2, 2), {"method": "power"}, "method must be one of gram, svd"),
+            (torch.ones(2, 2), {"method": ["svd"]}, "method must be one of gram, svd"),
+            ([[1.0]], {}, "matrices must be a tensor"),
+            (torch.ones(2, 2, device="meta"), {}, "matrices must be a dense tensor"),
         ],
     )
     def test_refuses(self, matrices, options, message):
@@ -353,6 +356,22 @@ class TestImportances:
             eap.energy(batches_of(40, 32))(model)
         with pytest.raises(ValueError, match="layer4"):
             eap.energy(batches_of(32), layers={"layer1.0.bn1": "layer4.0.relu1"})(model)
+        for wrong in (None, "ab", {"a": 1}, torch.ones(2, 3, 8, 8)):
+            with pytest.raises(ValueError, match="batches must be pairs of inputs and targets"):
+                eap.rank(wrong)
+        for wrong in ([torch.ones(2, 3, 8, 8)], [(torch.ones(2, 3, 8, 8),) * 3], [("a", None)]):
+            with pytest.raises(ValueError, match="batches"):
+                eap.rank(wrong)(model)
+        for wrong in ("bn1", [("bn1", "relu1")], {1: "relu1"}, {"bn1": None}):
+            with pytest.raises(ValueError, match="layers must"):
+                eap.energy(batches_of(32), layers=wrong)
+        with pytest.raises(ValueError, match="method must be one of"):
+            eap.energy(None, mode="weight", method="power")
+        for score in (eap.map_energy, eap.map_rank):
+            with pytest.raises(ValueError, match="maps must be a tensor"):
+                score([[1.0]])
+        with pytest.raises(ValueError, match=r"weight must be .* none of them 0"):
+            eap.filter_energy(torch.ones(0, 3, 3, 3))
         broken = small_resnet()
         broken.conv1.weight.data.fill_(math.nan)
         with pytest.raises(ValueError, match=r"layer 'bn1': .*must be finite"):

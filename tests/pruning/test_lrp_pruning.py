@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from compactvision import models, surgery
 from compactvision.pruning import lrp_pruning as lrp
-from compactvision.pruning.lrp_pruning import importance, propagation, rules
+from compactvision.pruning.lrp_pruning import arguments, importance, propagation, rules
 from torch import nn
 
 from networks import with_statistics
@@ -244,7 +244,7 @@ class TestInvariants:
     def test_relevance_scales_with_the_logit(self):
         model, x = mlp().eval(), images(3, 4)
         logits = model(x).detach().gather(1, TARGETS[:, None])
-        one, logit = (lrp.relevance(model, x, TARGETS, initial_relevance=how).inputs for how in propagation.INITIAL)
+        one, logit = (lrp.relevance(model, x, TARGETS, initial_relevance=how).inputs for how in arguments.INITIAL)
         torch.testing.assert_close(one * logits, logit)
 
     def test_signed_and_absolute_differ_only_with_signs(self):
@@ -358,6 +358,15 @@ class Shifted(nn.Linear):
             "initial_relevance must be one of one-hot, logit, got 'softmax'",
         ),
         (nn.Linear(3, 3), {"rules": {"fc": rules.z_plus}}, "rules: the model has no layer 'fc'"),
+        (nn.Linear(3, 3), {"rules": {"": "z_plus"}}, r"rules\[''\] must be a function, got 'z_plus'"),
+        (nn.Linear(3, 3), {"rules": [rules.z_plus]}, "rules must be a mapping"),
+        (nn.Linear(3, 3), {"default": nn.ReLU()}, r"default must be a function, got ReLU\(\)"),
+        (
+            nn.Linear(3, 3),
+            {"default": lambda *_: torch.ones(2, 3)},
+            r"rule of layer '' must give a tensor \(3, 3\) on cpu",
+        ),
+        (nn.Linear(3, 3), {"default": lambda *_: 0.5}, "must give a tensor .* got 0.5"),
         (nn.Linear(3, 2), {}, "targets must be 3 int64 classes below 2"),
         (nn.Sequential(nn.Linear(3, 3), nn.Unflatten(1, (3, 1))), {}, "model must return scores"),
     ],
@@ -408,3 +417,26 @@ def test_refuses_no_batch():
 def test_refuses_a_model_without_units():
     with pytest.raises(ValueError, match="model has no convolution and no linear layer"):
         lrp.lrp([(torch.rand(3, 3), TARGETS)])(nn.Sequential(nn.ReLU()))
+
+
+@pytest.mark.parametrize(
+    ("batches", "options", "message"),
+    [
+        (None, {}, "batches must be pairs of inputs and targets, got None"),
+        ("ab", {}, "batches must be pairs"),
+        ([torch.ones(2, 4)], {}, "batches must be pairs"),
+        ([(torch.ones(3, 4), [0, 1, 2])], {}, r"batches \(targets\) must be a tensor"),
+        ([(torch.ones(3, 4), TARGETS.to("meta"))], {}, r"batches \(targets\) must be a dense tensor"),
+        ([(torch.eye(3, 4).to_sparse(), TARGETS)], {}, r"batches \(inputs\) must be a dense tensor"),
+        ([(torch.ones(3, 4), TARGETS)], {"signed": "no"}, "signed must be True or False"),
+        ([(torch.ones(3, 4), TARGETS)], {"default": None}, "default must be a function, got None"),
+    ],
+)
+def test_an_importance_refuses(batches, options, message):
+    with pytest.raises(ValueError, match=message):
+        lrp.lrp(batches, **options)(mlp())
+
+
+def test_targets_of_another_device_are_named():
+    with pytest.raises(ValueError, match=r"targets must be 3 int64 .* got them on meta for outputs on cpu"):
+        lrp.relevance(mlp(), images(3, 4), TARGETS.to("meta"))

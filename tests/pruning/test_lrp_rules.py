@@ -112,12 +112,46 @@ class TestInvariants:
         torch.testing.assert_close(found.sum(1), given.sum(1))
 
 
+ONES = torch.ones(3, 3)
+
+
+def _used(rule, apply=linear, a=ONES, w=ONES, bias=None, r=ONES):
+    return rule(apply, a, w, bias, r)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: rules.alpha_beta(0.5), "alpha must be at least 1, got 0.5"),
         (lambda: rules.epsilon(-1), "eps must not be negative, got -1"),
-        (lambda: rules.epsilon(float("nan")), "eps must not be negative"),
+        (lambda: rules.epsilon(float("nan")), "eps must be finite, got nan"),
+        (lambda: rules.epsilon("small"), "eps must be a number, got 'small'"),
+        (lambda: rules.alpha_beta(float("inf")), "alpha must be finite, got inf"),
+        (lambda: rules.box(0, float("inf")), "low must be below high, and both finite"),
+        (lambda: rules.box([0.0], 1), r"low must be a number, got \[0.0\]"),
+        (lambda: rules.box(torch.zeros(2), torch.ones(3)), r"low and high must be .* got \(2,\) and \(3,\)"),
+        (
+            lambda: rules.box(torch.zeros(2), 1.0)(linear, ONES, ONES, None, torch.ones(3, 3)),
+            r"low must be a number or \(3,\), one a channel, got \(2,\)",
+        ),
+        (lambda: rules.quotient(ONES, torch.ones(2)), r"relevance and z.* got \(3, 3\) and \(2,\)"),
+        (lambda: rules.quotient(ONES.tolist(), ONES), "relevance must be a tensor"),
+        *[
+            (lambda change=change, rule=rule: _used(rule, **change), message)
+            for rule in (rules.z_plus, rules.alpha_beta(2.0), rules.epsilon(), rules.box(0, 2))
+            for change, message in (
+                ({"apply": None}, "apply must be a layer"),
+                ({"apply": "linear"}, "apply must be a function"),
+                ({"a": torch.ones(3)}, r"a its inputs, got a \(3,\) for weight \(3, 3\)"),
+                ({"a": torch.ones(3, 4)}, r"a its inputs, got a \(3, 4\)"),
+                ({"a": ONES.double()}, "a and weight must have one dtype and device"),
+                ({"w": torch.ones(3, 2, 1)}, r"for weight \(3, 2, 1\)"),
+                ({"w": ONES.long()}, "weight must be a floating-point tensor"),
+                ({"bias": torch.ones(2)}, r"bias must have shape \(3,\), got \(2,\)"),
+                ({"bias": [1.0] * 3}, "bias must be a tensor"),
+                ({"r": torch.ones(3, 2)}, r"relevance and z.* got \(3, 2\) and \(3, 3\)"),
+            )
+        ],
         (lambda: rules.box(1, 1), "low must be below high"),
         (
             lambda: rules.box(0.0, 0.5)(linear, torch.ones(1, 2), torch.ones(1, 2), None, torch.ones(1, 1)),
