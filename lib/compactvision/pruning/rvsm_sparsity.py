@@ -24,9 +24,9 @@ from torch import Tensor, nn
 
 from compactvision import _checks as checks
 from compactvision import proximal, training
+from compactvision.pruning.arguments import not_negative, positive, tensors_by_name, weight_of
 
 Layers = Sequence[str] | None
-LARGEST = torch.finfo(torch.float32).max
 REGULARISERS = ("l0", "l1", "transformed_l1")
 
 
@@ -105,9 +105,7 @@ def needed_penalty(regulariser: str, limit: float, beta: float, a: float = 1.0) 
     ``limit`` is the size of a weight, not negative; other arguments and errors are those of :func:`proximal_copy`.
     """
     _check(regulariser, 0.0, beta, a)
-    checks.numbers(limit=limit)
-    if not 0 <= limit <= LARGEST:
-        raise ValueError(f"limit must be a finite number >= 0, got {limit}")
+    not_negative(limit=limit)
     if regulariser == "l0":
         return beta * limit**2 / 2
     if regulariser == "l1":
@@ -144,13 +142,7 @@ def chosen_weights(model: nn.Module, layers: Layers = None) -> dict[str, nn.Para
             raise ValueError("model has no linear layer; name the layers")
     if isinstance(layers, (str, bytes)) or not isinstance(layers, Collection) or len(layers) == 0:
         raise ValueError(f"layers must be a non-empty list of names, got {checks.shown(layers)}")
-    for name in layers:
-        weight = getattr(modules.get(name), "weight", None) if isinstance(name, str) else None
-        if not isinstance(weight, nn.Parameter):
-            raise ValueError(f"layers: {checks.shown(name)} is no layer of the model with a weight")
-        if nn.parameter.is_lazy(weight):
-            raise ValueError(f"layers: the weight of {name!r} has no shape yet; run the model once, or leave it out")
-    return {name: modules[name].weight for name in layers}
+    return {name: weight_of(modules, name) for name in layers}
 
 
 def replaced(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
@@ -159,7 +151,7 @@ def replaced(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
     ``weights`` maps names of layers to tensors; a ``ValueError`` names one of the wrong shape, or an unknown layer.
     """
     checks.networks(model=model)
-    _check_weights(weights)
+    tensors_by_name(weights=weights)
     if not weights:
         raise ValueError("weights must name at least one layer, got none")
     found = copy.deepcopy(model)
@@ -174,7 +166,7 @@ def replaced(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
 
 def sparsity(weights: Mapping[str, Tensor]) -> float:
     """Return the share of exact zeros among all entries, in [0, 1]; a ``ValueError`` if there is no entry."""
-    _check_weights(weights)
+    tensors_by_name(weights=weights)
     if not any(weight.numel() for weight in weights.values()):
         raise ValueError("weights: there is no entry to look at")
     return sum(int((w == 0).sum()) for w in weights.values()) / sum(w.numel() for w in weights.values())
@@ -311,11 +303,6 @@ def _trained_weights(state: training.State, layers: Layers) -> dict[str, nn.Para
     return weights
 
 
-def _check_weights(weights: Mapping[str, Tensor]) -> None:
-    checks.mappings(weights=weights)
-    checks.tensors(**{f"weights[{name!r}]": weight for name, weight in weights.items()})
-
-
 def _gradient_of(name: str, weight: nn.Parameter) -> Tensor:
     if weight.grad is None:
         raise ValueError(f"layers: the loss does not depend on the weight of {name!r}; leave it out")
@@ -324,14 +311,8 @@ def _gradient_of(name: str, weight: nn.Parameter) -> Tensor:
 
 def _check(regulariser: str, penalty: float, beta: float, a: float, start: int = 0) -> None:
     if isinstance(start, bool) or not isinstance(start, int) or start < 0:
-        raise ValueError(f"start must be a whole number >= 0, got {start!r}")
+        raise ValueError(f"start must be a whole number >= 0, got {checks.shown(start)}")
     checks.one_of(REGULARISERS, regulariser=regulariser)
-    checks.numbers(penalty=penalty, beta=beta, a=a)
-    if not 0 <= penalty < math.inf:
-        raise ValueError(f"penalty must be a finite number >= 0, got {penalty}")
-    for name, value in (("beta", beta), ("a", a)):
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name} must be positive and finite, got {value}")
-    for name, value in (("penalty", penalty), ("beta", beta), ("a", a), ("penalty / beta", penalty / beta)):
-        if value > LARGEST:
-            raise ValueError(f"{name} must be a number that float32 can hold, got {value}")
+    not_negative(penalty=penalty)
+    positive(beta=beta, a=a)
+    not_negative(**{"penalty / beta": penalty / beta})

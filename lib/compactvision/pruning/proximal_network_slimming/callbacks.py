@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from compactvision import _checks as checks
+from compactvision.pruning.arguments import tensors_by_name
 from compactvision.surgery import criteria
 from compactvision.training import State, group_of
 
@@ -165,10 +166,9 @@ class ProximalSlimming:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over the copies of a checkpoint; ``ValueError`` if they are those of other scales."""
-        checks.mappings(state=state)
+        tensors_by_name(state=state)
         if state.keys() != self.xi.keys():
             raise ValueError(f"state: copies of {sorted(map(str, state))} do not fit the scales of {sorted(self.xi)}")
-        checks.tensors(**{f"state[{name!r}]": xi for name, xi in state.items()})
         shapes, own = ({name: tuple(each.shape) for name, each in part.items()} for part in (state, self.xi))
         if shapes != own:
             raise ValueError(f"state: copies of shapes {shapes} do not fit the scales of shapes {own}")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from compactvision import _checks as checks
 from compactvision.proximal import soft_threshold
+from compactvision.pruning.arguments import not_negative, positive
 from compactvision.surgery.layers import named_layers
 
 INITIAL_SCALE = 0.5
@@ -89,9 +90,7 @@ def needed_penalty(steps: int, learning_rate: float, beta: float) -> float:
     """
     check_settings(beta, 0.0)
     checks.counts(steps=steps)
-    checks.numbers(learning_rate=learning_rate)
-    if not 0 < learning_rate < math.inf:
-        raise ValueError(f"learning_rate must be positive and finite, got {learning_rate}")
+    positive(learning_rate=learning_rate)
     return (2 / learning_rate + beta) * INITIAL_SCALE / steps
 
 
@@ -125,9 +124,4 @@ def scales(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 def check_settings(beta: float, penalty: float) -> None:
     """Raise a ``ValueError`` unless both are numbers that are not negative and finite, in float32 as well."""
-    checks.numbers(beta=beta, penalty=penalty)
-    for name, value in (("beta", beta), ("penalty", penalty)):
-        if not 0 <= value < math.inf:
-            raise ValueError(f"{name} must be a finite number >= 0, got {value}")
-        if value > torch.finfo(torch.float32).max:
-            raise ValueError(f"{name} must be a number that float32 can hold, got {value}")
+    not_negative(beta=beta, penalty=penalty)
