@@ -334,7 +334,7 @@ class TestBaselines:
         (lambda: rvsm.proximal_copy(torch.ones(2), "l0", -1, 1), "penalty must be a finite number >= 0, got -1"),
         (lambda: rvsm.proximal_copy(torch.ones(2), "l0", 1, 0), "beta must be positive and finite, got 0"),
         (lambda: rvsm.proximal_copy(torch.ones(2), "transformed_l1", 1, 1, 0), "a must be positive and finite, got 0"),
-        (lambda: rvsm.proximal_copy(torch.ones(2, dtype=int), "l0", 1, 1), "x must be a floating-point tensor"),
+        (lambda: rvsm.proximal_copy(torch.ones(2, dtype=int), "l0", 1, 1), "w must be a floating-point tensor"),
         (lambda: rvsm.needed_penalty("l0", -0.1, 1), "limit must be a finite number >= 0, got -0.1"),
         (lambda: rvsm.regulariser_value(torch.ones(2), "l3"), "regulariser must be one of .* got 'l3'"),
         (lambda: rvsm.RelaxedSplitting("l0", float("nan"), 1), "penalty must be .* got nan"),

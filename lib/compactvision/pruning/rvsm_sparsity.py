@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
 from compactvision import proximal, training
+from compactvision.pruning.arguments import not_negative, positive, tensors_by_name, weight_of
 
 Layers = Sequence[str] | None
 REGULARISERS = ("l0", "l1", "transformed_l1")
@@ -35,6 +37,7 @@ def regulariser_value(u: Tensor, regulariser: str, a: float = 1.0) -> Tensor:
     large ``a``. A ``ValueError`` names an unknown regulariser, or an ``a`` that is not positive and finite.
     """
     _check(regulariser, 0.0, 1.0, a)
+    checks.floating(u=u)
     size = u.abs()
     if regulariser == "l0":
         return (u != 0).sum().to(u.dtype)
@@ -78,6 +81,7 @@ def proximal_copy(w: Tensor, regulariser: str, penalty: float, beta: float, a: f
     tensor([ 1.0000, -0.2500,  0.0000,  0.0000])
     """
     _check(regulariser, penalty, beta, a)
+    checks.floating(w=w)
     kappa = penalty / beta
     if regulariser == "l0":
         return proximal.hard_threshold(w.detach(), kappa)
@@ -101,8 +105,7 @@ def needed_penalty(regulariser: str, limit: float, beta: float, a: float = 1.0) 
     ``limit`` is the size of a weight, not negative; other arguments and errors are those of :func:`proximal_copy`.
     """
     _check(regulariser, 0.0, beta, a)
-    if not 0 <= limit < math.inf:
-        raise ValueError(f"limit must be a finite number >= 0, got {limit}")
+    not_negative(limit=limit)
     if regulariser == "l0":
         return beta * limit**2 / 2
     if regulariser == "l1":
@@ -115,8 +118,12 @@ def needed_penalty(regulariser: str, limit: float, beta: float, a: float = 1.0) 
 def objective(
     loss: float, w: Tensor, u: Tensor, regulariser: str, penalty: float, beta: float, a: float = 1.0
 ) -> float:
-    """Return Eq. (1) at a loss, weights and copies; other arguments and errors are those of :func:`proximal_copy`."""
+    """Return Eq. (1) at a finite loss, weights and copies of one shape; the rest is as for :func:`proximal_copy`."""
     _check(regulariser, penalty, beta, a)
+    checks.finite(loss=loss)
+    checks.floating(w=w, u=u)
+    if w.shape != u.shape:
+        raise ValueError(f"u must have the shape of w, {tuple(w.shape)}, got {tuple(u.shape)}")
     distance = float((w.detach() - u).square().sum())
     return float(loss) + penalty * float(regulariser_value(u, regulariser, a)) + beta / 2 * distance
 
@@ -127,17 +134,15 @@ def chosen_weights(model: nn.Module, layers: Layers = None) -> dict[str, nn.Para
     ``layers`` names modules, by default all linear layers, as in :cite:`xue2019rvsm`. A ``ValueError`` names one that
     is unknown or has no weight, an empty list, or a model without linear layers.
     """
+    checks.networks(model=model)
     modules = dict(model.named_modules())
     if layers is None:
         layers = [name for name, module in modules.items() if isinstance(module, nn.Linear)]
         if not layers:
             raise ValueError("model has no linear layer; name the layers")
-    if isinstance(layers, str) or len(layers) == 0:
-        raise ValueError(f"layers must be a non-empty list of names, got {layers!r}")
-    for name in layers:
-        if not isinstance(getattr(modules.get(name), "weight", None), nn.Parameter):
-            raise ValueError(f"layers: {name!r} is no layer of the model with a weight")
-    return {name: modules[name].weight for name in layers}
+    if isinstance(layers, (str, bytes)) or not isinstance(layers, Collection) or len(layers) == 0:
+        raise ValueError(f"layers must be a non-empty list of names, got {checks.shown(layers)}")
+    return {name: weight_of(modules, name) for name in layers}
 
 
 def replaced(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
@@ -145,6 +150,10 @@ def replaced(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
 
     ``weights`` maps names of layers to tensors; a ``ValueError`` names one of the wrong shape, or an unknown layer.
     """
+    checks.networks(model=model)
+    tensors_by_name(weights=weights)
+    if not weights:
+        raise ValueError("weights must name at least one layer, got none")
     found = copy.deepcopy(model)
     own = chosen_weights(found, list(weights))
     with torch.no_grad():
@@ -157,6 +166,7 @@ def replaced(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
 
 def sparsity(weights: Mapping[str, Tensor]) -> float:
     """Return the share of exact zeros among all entries, in [0, 1]; a ``ValueError`` if there is no entry."""
+    tensors_by_name(weights=weights)
     if not any(weight.numel() for weight in weights.values()):
         raise ValueError("weights: there is no entry to look at")
     return sum(int((w == 0).sum()) for w in weights.values()) / sum(w.numel() for w in weights.values())
@@ -168,10 +178,13 @@ def smallest_zeroed(model: nn.Module, share: float, layers: Layers = None) -> di
     ``share`` of zeros among all entries of the layers together, in [0, 1), rounded to whole entries, else a
     ``ValueError``. ``layers`` is that of :func:`chosen_weights`, with its errors.
     """
+    checks.numbers(share=share)
     if not 0 <= share < 1:
         raise ValueError(f"share must be in [0, 1), got {share}")
     weights = chosen_weights(model, layers)
     flat = torch.cat([weight.detach().flatten() for weight in weights.values()])
+    if flat.isnan().any():
+        raise ValueError("model: weights that are NaN have no order")
     order = flat.abs().argsort(stable=True)
     flat[order[: round(share * len(flat))]] = 0  # cat made a new tensor
     parts = flat.split([weight.numel() for weight in weights.values()])
@@ -220,10 +233,11 @@ class RelaxedSplitting:
 
     def on_start(self, state: training.State) -> None:
         """Find the weights."""
-        self.model, self.weights = state.model, _trained_weights(state, self.layers)
+        self.weights, self.model = _trained_weights(state, self.layers), state.model
 
     def before_step(self, state: training.State) -> None:
         """Find the copies, and add the pull towards them to the gradients."""
+        checks.instances(training.State, state=state)
         if state.epoch >= self.start:
             with torch.no_grad():
                 for name, u in self.copies().items():
@@ -247,10 +261,11 @@ class RelaxedSplitting:
         """Return the distance of the copies from the weights, ``||w - u|| / ||w||``."""
         pairs = [(self.weights[name].detach(), u) for name, u in self.copies().items()]
         distance = sum(float((w - u).square().sum()) for w, u in pairs)
-        return math.sqrt(distance / sum(float(w.square().sum()) for w, _ in pairs))
+        return math.sqrt(distance / sum(float(w.square().sum()) for w, _ in pairs)) if distance else 0.0
 
     def objective(self, loss: float) -> float:
         """Return Eq. (1) at a loss: the loss, the penalty of the copies and the tie."""
+        checks.finite(loss=loss)
         own = self.copies().items()
         return float(loss) + sum(objective(0, self.weights[name], u, *self._settings) for name, u in own)
 
@@ -273,12 +288,14 @@ class Subgradient:
 
     def before_step(self, state: training.State) -> None:
         """Add the sub-gradient."""
+        checks.instances(training.State, state=state)
         if state.epoch >= self.start:
             for name, w in self.weights.items():
                 _gradient_of(name, w).add_(w.detach().sign(), alpha=self.penalty)
 
 
 def _trained_weights(state: training.State, layers: Layers) -> dict[str, nn.Parameter]:
+    checks.instances(training.State, state=state)
     weights = chosen_weights(state.model, layers)
     for name, weight in weights.items():
         if not weight.requires_grad or training.group_of(state.optimizer, weight) is None:
@@ -294,11 +311,8 @@ def _gradient_of(name: str, weight: nn.Parameter) -> Tensor:
 
 def _check(regulariser: str, penalty: float, beta: float, a: float, start: int = 0) -> None:
     if isinstance(start, bool) or not isinstance(start, int) or start < 0:
-        raise ValueError(f"start must be a whole number >= 0, got {start!r}")
-    if regulariser not in REGULARISERS:
-        raise ValueError(f"regulariser must be one of {', '.join(REGULARISERS)}, got {regulariser!r}")
-    if not 0 <= penalty < math.inf:
-        raise ValueError(f"penalty must be a finite number >= 0, got {penalty}")
-    for name, value in (("beta", beta), ("a", a)):
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name} must be positive and finite, got {value}")
+        raise ValueError(f"start must be a whole number >= 0, got {checks.shown(start)}")
+    checks.one_of(REGULARISERS, regulariser=regulariser)
+    not_negative(penalty=penalty)
+    positive(beta=beta, a=a)
+    not_negative(**{"penalty / beta": penalty / beta})

@@ -24,6 +24,8 @@ def model_device(model: nn.Module, device: str | torch.device | None) -> torch.d
     if len(found) > 1:
         raise ValueError(f"model is spread over several devices: {', '.join(sorted(map(str, found)))}")
     here = found.pop()
+    if here.type == "meta":
+        raise ValueError("model must be on a device that holds numbers, not on meta")
     if device is None:
         return here
     try:
@@ -161,6 +163,8 @@ def callables(loss: Any, metrics: Any = None) -> None:
     if metrics is not None and not isinstance(metrics, Mapping):
         raise ValueError(f"metrics must be a dict of callables, not {metrics!r}")
     for name, metric in (metrics or {}).items():
+        if not isinstance(name, str):
+            raise ValueError(f"metrics must have names for keys, not {name!r}")
         if not callable(metric):
             raise ValueError(f"metrics: {name!r} must be callable (outputs, targets) -> scalar, not {metric!r}")
 

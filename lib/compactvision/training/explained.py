@@ -17,6 +17,7 @@ from .precision import as_float
 KINDS = (RuntimeError, TypeError, IndexError, ValueError, NotImplementedError)  # these and no class below them
 PLACES = tuple(f"{Path(torch.__file__).parent.parent / name}/" for name in ("torch", "torchvision"))
 OURS = f"{Path(__file__).parents[1]}/"
+MODELS = f"{OURS}models/"
 
 
 def outputs_of(model: nn.Module, inputs: Any) -> Any:
@@ -55,7 +56,7 @@ def check_classes(loss: Callable, outputs: Any, targets: Any) -> None:
     if loss is F.cross_entropy or isinstance(loss, nn.CrossEntropyLoss):
         outside = _outside(loss, outputs, targets)
         if outside is not None:
-            raise _no_output(outside, outputs)
+            raise ValueError(_no_output(outside, outputs))
 
 
 def _outside(loss: Callable, outputs: Any, targets: Any) -> int | None:
@@ -69,12 +70,14 @@ def _outside(loss: Callable, outputs: Any, targets: Any) -> int | None:
     return int(bad[0]) if bad.numel() else None
 
 
-def _no_output(outside: int, outputs: Tensor) -> ValueError:
+def _no_output(outside: int, outputs: Tensor) -> str:
     last = outputs.shape[1] - 1
-    return ValueError(f"batches: the targets have class {outside}, but the model has outputs for classes 0 to {last}")
+    return f"batches: the targets have class {outside}, but the model has outputs for classes 0 to {last}"
 
 
 def _explain_forward(error: Exception, model: nn.Module, inputs: Any) -> NoReturn:
+    if type(error) is ValueError and _innermost(error).startswith(MODELS):  # a network of the book refuses its inputs
+        raise ValueError(f"batches: {error}") from error
     if not _from_below(error):
         raise error
     reason = _first_line(error)
@@ -102,7 +105,7 @@ def _explain_loss(error: Exception, loss: Callable, outputs: Any, targets: Any) 
         ) from error
     outside = _outside(loss, outputs, targets)
     if outside is not None and isinstance(error, (IndexError, RuntimeError)) and "out of bounds" in reason:
-        raise _no_output(outside, outputs) from error
+        raise ValueError(_no_output(outside, outputs)) from error
     whole = isinstance(targets, Tensor) and not targets.is_floating_point() and targets.dtype != torch.int64
     hint = "; class numbers must be torch.int64" if whole else ""
     raise ValueError(
@@ -125,8 +128,12 @@ def _from_below(error: Exception) -> bool:
     """Whether torch raised it, or code of this package that does not say what is wrong."""
     if type(error) not in KINDS or "allocate" in str(error):
         return False
-    last = traceback.extract_tb(error.__traceback__)[-1].filename
+    last = _innermost(error)
     return last.startswith(PLACES) or (last.startswith(OURS) and not isinstance(error, ValueError))
+
+
+def _innermost(error: Exception) -> str:
+    return traceback.extract_tb(error.__traceback__)[-1].filename
 
 
 def _first_line(error: Exception) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
+
 Rule = Callable[[str, Tensor], Mapping[str, Any] | None]
 
 
@@ -22,7 +24,16 @@ def no_decay(name: str, parameter: Tensor) -> dict[str, float]:
     >>> training.no_decay("bn1.weight", torch.ones(16)), training.no_decay("conv1.weight", torch.ones(16, 3, 3, 3))
     ({'weight_decay': 0.0}, {})
     """
+    checks.texts(name=name)
+    checks.instances(Tensor, parameter=parameter)
     return {"weight_decay": 0.0} if parameter.ndim <= 1 or name.endswith(".bias") else {}
+
+
+def check_rules(**rules: Any) -> None:
+    """Refuse what is no rule: a network or a class can be called as well, but with something else."""
+    for name, rule in rules.items():
+        if isinstance(rule, (type, nn.Module)) or not callable(rule):
+            raise ValueError(f"{name} must be callable (name, parameter) -> dict or None, got {checks.shown(rule)}")
 
 
 def parameter_groups(model: nn.Module, rule: Rule = no_decay) -> list[dict[str, Any]]:
@@ -59,10 +70,8 @@ def parameter_groups(model: nn.Module, rule: Rule = no_decay) -> list[dict[str, 
     >>> [group.get("lr") for group in training.parameter_groups(model, slow)]
     [0.01, None]
     """
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    if not callable(rule):
-        raise ValueError(f"rule must be callable (name, parameter) -> dict or None, got {rule!r}")
+    checks.networks(model=model)
+    check_rules(rule=rule)
     groups: list[dict[str, Any]] = []
     for name, parameter in model.named_parameters():
         options = rule(name, parameter)

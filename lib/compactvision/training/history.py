@@ -2,7 +2,10 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from compactvision import _checks as checks
 
 
 class History:
@@ -10,11 +13,12 @@ class History:
 
     Keys: ``epoch`` (epochs done, the first row has 1), ``lr`` (of the first group in the epoch's last step),
     ``train_loss`` (mean over the epoch's samples), ``seconds`` (training and validation of the epoch; after an
-    interruption only of its rest), and ``val_*`` where `validate` was given. Callbacks may add keys.
+    interruption only of its rest), and ``val_*`` where `validate` was given. Callbacks may add keys. What is no list of
+    dicts is a ``ValueError``.
     """
 
     def __init__(self, rows: list[dict] | None = None):
-        self.rows: list[dict] = [dict(row) for row in rows or []]
+        self.rows: list[dict] = [] if rows is None else _copied("rows", rows)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -33,8 +37,9 @@ class History:
 
     def column(self, name: str) -> list[float]:
         """Values of one key over the epochs; NaN in rows that lack it, ``ValueError`` when every row lacks it."""
+        checks.texts(name=name)
         if not any(name in row for row in self.rows):
-            known = sorted({key for row in self.rows for key in row})
+            known = sorted({str(key) for row in self.rows for key in row})
             raise ValueError(f"name={name!r} is in no row of the history; there are {known}")
         return [row.get(name, math.nan) for row in self.rows]
 
@@ -44,13 +49,26 @@ class History:
 
     @classmethod
     def from_json(cls, text: str) -> "History":
-        """History from the text of :meth:`to_json`."""
-        return cls(json.loads(text))
+        """History from the text of :meth:`to_json`, else a ``ValueError``."""
+        checks.texts(text=text)
+        try:
+            return cls(_copied("rows", json.loads(text)))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"text must be that of to_json(), got {checks.shown(text)} ({error})") from error
 
     def state_dict(self) -> dict:
         """Rows for a checkpoint."""
         return {"rows": [dict(row) for row in self.rows]}
 
     def load_state_dict(self, state: dict) -> None:
-        """Take over the rows of a checkpoint."""
-        self.rows = [dict(row) for row in state["rows"]]
+        """Take over the rows of a checkpoint; a ``ValueError`` says that they are none."""
+        checks.mappings(state=state)
+        if state.keys() != {"rows"}:
+            raise ValueError(f"state must have the key 'rows' and no other, got {checks.shown(list(state))}")
+        self.rows = _copied("state['rows']", state["rows"])
+
+
+def _copied(name: str, rows: Any) -> list[dict]:
+    if not isinstance(rows, (list, tuple)) or not all(isinstance(row, Mapping) for row in rows):
+        raise ValueError(f"{name} must be a list of dicts, one an epoch, got {checks.shown(rows)}")
+    return [dict(row) for row in rows]

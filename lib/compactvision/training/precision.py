@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compactvision import _checks as checks
+
 NAMES = ("fp32", "bf16", "fp16")
 
 
@@ -25,7 +27,13 @@ def fast_precision(device: torch.device) -> str:
     -------
     str
         The ``precision`` for :func:`fit`.
+
+    Raises
+    ------
+    ValueError
+        If `device` is no ``torch.device``.
     """
+    checks.instances(torch.device, device=device)
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return "bf16" if device.type == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False) else "fp32"
@@ -88,6 +96,8 @@ def to_device(tree: Any, device: torch.device, channels_last: bool = False) -> A
     """Tensors of a batch on the device, four-dimensional ones (B, C, H, W) in channels-last order if asked."""
 
     def move(tensor: Tensor) -> Tensor:
+        if tensor.is_meta:
+            raise ValueError(f"batches must hold numbers, got {checks.shown(tensor)}")
         tensor = tensor.to(device, non_blocking=True)
         return tensor.contiguous(memory_format=torch.channels_last) if channels_last and tensor.ndim == 4 else tensor
 

@@ -11,12 +11,16 @@ Rates that the optimiser comes with are the largest ones, each group has its own
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
+from typing import Any
 
 import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR, OneCycleLR, ReduceLROnPlateau
+
+from compactvision import _checks as checks
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,9 @@ class Schedule:
     build: Callable[[Optimizer, int, int], LRScheduler] = field(repr=False)
 
     def __call__(self, optimizer: Optimizer, epochs: int, steps: int) -> LRScheduler:
-        """Return the scheduler of a run of `epochs` epochs with `steps` optimiser steps each."""
+        """Return the scheduler of a run of `epochs` epochs with `steps` optimiser steps each, both at least 1."""
+        checks.instances(Optimizer, optimizer=optimizer)
+        checks.counts(epochs=epochs, steps=steps)
         return self.build(optimizer, epochs, steps)
 
 
@@ -36,6 +42,7 @@ def cosine(*, final: float = 0.0) -> Schedule:
 
     A ``LambdaLR``: ``CosineAnnealingLR`` has one final rate for all groups.
     """
+    checks.numbers(final=final)
     if not 0 <= final <= 1:
         raise ValueError(f"final must lie in [0, 1], not {final!r}")
     return Schedule(
@@ -55,12 +62,8 @@ def multi_step(milestones: Sequence[int | float], *, gamma: float = 0.1) -> Sche
     gamma : float
         Factor at each milestone, > 0.
     """
-    points = tuple(milestones)
-    for point in points:
-        if point < 0 or (isinstance(point, float) and not point < 1):
-            raise ValueError(f"milestones takes whole numbers >= 0 or fractions in [0, 1), not {point!r}")
-    if list(points) != sorted(points):
-        raise ValueError(f"milestones must ascend, not {points!r}")
+    points = _points(milestones)
+    checks.finite(gamma=gamma)
     if not gamma > 0:
         raise ValueError(f"gamma must be positive, not {gamma!r}")
 
@@ -81,6 +84,7 @@ def one_cycle(*, rise: float = 0.3) -> Schedule:
     rise : float
         Fraction of the run before the peak, in (0, 1).
     """
+    checks.numbers(rise=rise)
     if not 0 < rise < 1:
         raise ValueError(f"rise must lie in (0, 1), not {rise!r}")
 
@@ -92,6 +96,19 @@ def one_cycle(*, rise: float = 0.3) -> Schedule:
         return OneCycleLR(optimizer, peak, total_steps=total, pct_start=rise, cycle_momentum=False)
 
     return Schedule(f"one_cycle(rise={rise!r})", build)
+
+
+def _points(milestones: Any) -> tuple[int | float, ...]:
+    if not isinstance(milestones, Iterable) or isinstance(milestones, (str, bytes, Mapping)):
+        raise ValueError(f"milestones must be a sequence of numbers, not {checks.shown(milestones)}")
+    points = tuple(milestones)
+    for point in points:
+        checks.numbers(milestones=point)
+        if not (isinstance(point, Integral) or (isinstance(point, float) and point < 1)) or point < 0:
+            raise ValueError(f"milestones takes whole numbers >= 0 or fractions in [0, 1), not {point!r}")
+    if list(points) != sorted(points):
+        raise ValueError(f"milestones must ascend, not {points!r}")
+    return points
 
 
 def _half_cosine(final: float, length: int) -> Callable[[int], float]:

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
+
 from .history import History
 
 HOOKS = ("on_start", "before_step", "on_step", "on_epoch")
@@ -62,15 +64,24 @@ class State:
         return {"epoch": self.epoch, "batch": self.batch, "step": self.step}
 
     def load_state_dict(self, state: dict) -> None:
-        """Take over the position of a checkpoint."""
+        """Take over the position of a checkpoint; a ``ValueError`` says that it is none."""
+        checks.mappings(state=state)
+        if state.keys() != {"epoch", "batch", "step"}:
+            raise ValueError(f"state must have the keys epoch, batch and step, got {checks.shown(list(state))}")
+        checks.whole(**{f"state[{name!r}]": count for name, count in state.items()})
+        if min(state.values()) < 0:
+            raise ValueError(f"state must hold whole numbers >= 0, got {dict(state)}")
         self.epoch, self.batch, self.step = state["epoch"], state["batch"], state["step"]
 
 
 def group_of(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict | None:
     """Return the optimiser's group that holds a parameter, with its learning rate ``"lr"``; None if no group does.
 
-    Ask anew at each step: an optimiser that loads a checkpoint replaces its groups.
+    Ask anew at each step: an optimiser that loads a checkpoint replaces its groups. A ``ValueError`` says that an
+    argument is no optimiser or no tensor.
     """
+    checks.instances(torch.optim.Optimizer, optimizer=optimizer)
+    checks.instances(Tensor, parameter=parameter)
     return next((g for g in optimizer.param_groups if any(p is parameter for p in g["params"])), None)
 
 

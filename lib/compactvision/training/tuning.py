@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from compactvision import _checks as shared
 
 from . import checks
+from .explained import outputs_of
 from .fit import fit
-from .groups import Rule, parameter_groups
+from .groups import Rule, check_rules, parameter_groups
 from .schedules import one_cycle
 
 
@@ -59,6 +63,10 @@ def tune(
     checks.model_device(model, None)
     if not checks.is_positive(learning_rate):
         raise ValueError(f"learning_rate must be finite and > 0, got {learning_rate!r}")
+    if learning_rate > torch.finfo(torch.float32).max:
+        raise ValueError(f"learning_rate must be a number that float32 can hold, got {learning_rate}")
+    if groups is not None:
+        check_rules(groups=groups)
     held = list(model.parameters()) if groups is None else parameter_groups(model, groups)
     if not held:
         raise ValueError("model has no parameter to train")
@@ -92,7 +100,8 @@ def renewed(model: nn.Module, batches: Iterable) -> nn.Module:
     Raises
     ------
     ValueError
-        If there is no batch, or the model has no BatchNorm.
+        If there is no batch or one that does not suit the model, the model has no BatchNorm, or its new statistics are
+        not finite.
 
     Examples
     --------
@@ -106,15 +115,32 @@ def renewed(model: nn.Module, batches: Iterable) -> nn.Module:
     if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
         raise ValueError("model has no BatchNorm whose statistics could be renewed")
     checks.iterable(batches)
-    model, read = copy.deepcopy(model), 0
-
-    def images() -> Iterator[torch.Tensor]:
-        nonlocal read
-        for batch in batches:
-            read += 1
-            yield (batch if isinstance(batch, torch.Tensor) else batch[0]).to(device)
-
-    torch.optim.swa_utils.update_bn(images(), model)
-    if not read:
+    named = _Named(copy.deepcopy(model))
+    torch.optim.swa_utils.update_bn((_images(batch).to(device) for batch in batches), named)
+    if not named.read:
         raise ValueError("batches must hold at least one batch, got none")
-    return model.eval()
+    for name, buffer in named.model.named_buffers():
+        if name.endswith(("running_mean", "running_var")) and not buffer.isfinite().all():
+            raise ValueError(f"batches: with them, {name!r} of the model is not finite")
+    return named.model.eval()
+
+
+class _Named(nn.Module):
+    """A network that counts its batches, and whose errors name them."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.read = model, 0
+
+    def forward(self, x: Tensor) -> Any:
+        self.read += 1
+        return outputs_of(self.model, x)
+
+
+def _images(batch: Any) -> Tensor:
+    x = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
+    if not isinstance(x, Tensor) or x.is_meta:
+        raise ValueError(f"batches must yield images or tuples that begin with them, got {shared.shown(x)}")
+    if not x.ndim or not x.shape[0]:
+        raise ValueError(f"batches: a batch has no sample, got {shared.shown(x)}; leave it out")
+    return x

@@ -237,4 +237,14 @@ FREE: dict[str, tuple[str, ...]] = {
     "measure.timing.latency_ratio": ("models:unknown key",),  # a second model
     "models.layers.ChannelMap": ("source:of -1",),
     "models.layers.ChannelMap.set_source": ("source:of -1",),
+    "training.groups.no_decay": (  # any name; only dimensions are looked at
+        "name:empty word", "name:unknown word", "parameter:complex64", "parameter:sparse",
+    ),
+    "training.evaluate.evaluate": ("metrics:unknown key", "model:of nan"),  # any name; a loss may be NaN
+    "training.groups.parameter_groups": ("model:of nan",),
+    "training.state.group_of": ("parameter:complex64", "parameter:sparse"),  # is in none
+    "training.tuning.renewed": (  # targets are not looked at
+        "batches:without targets", "batches:triples", "batches:targets out of range", "batches:negative targets",
+        "batches:targets as floats", "batches:fewer targets", "batches:targets of two dimensions",
+    ),
 }  # fmt: skip

@@ -189,4 +189,14 @@ FREE: dict[str, tuple[str, ...]] = {
         for name in ("energy", "rank")
     },
     f"{LRP}rules.box": ("low:-1",),  # any number below the other
+    **{f"{SLIM}callbacks.{name}.importance": ("model:of nan",) for name in ("NetworkSlimming", "ProximalSlimming")},
+    f"{SLIM}callbacks.ProximalSlimming.objective": ("loss:-1",),
+    **{
+        f"{SLIM}{name}": ("model:of nan",)
+        for name in ("shifts.scales_at_zero", "steps.reset_batch_norm_", "steps.scales")
+    },
+    f"{RVSM}RelaxedSplitting.objective": ("loss:-1",),
+    f"{RVSM}objective": ("loss:-1",),
+    **{f"{RVSM}{name}": ("model:of nan",) for name in ("chosen_weights", "replaced")},  # other weights take their place
+    f"{RVSM}sparsity": ("weights:number for a key", "weights:unknown key"),  # names are not looked at
 }  # fmt: skip

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
+from compactvision.pruning.arguments import tensors_by_name
 from compactvision.surgery import criteria
 from compactvision.training import State, group_of
 
@@ -64,6 +66,7 @@ class ProximalSlimming:
 
     def __init__(self, penalty: float, beta: float = 100.0, *, generator: torch.Generator | None = None) -> None:
         check_settings(beta, penalty)
+        checks.generators(generator=generator)
         self.penalty, self.beta = penalty, beta
         self.generator = generator or torch.Generator().manual_seed(0)
         self.xi: dict[str, Tensor] = {}
@@ -71,6 +74,7 @@ class ProximalSlimming:
 
     def on_start(self, state: State) -> None:
         """Find the scales and make their copies."""
+        checks.instances(State, state=state)
         self.gamma, self.xi = dict(scales(state.model)), {}
         for name, gamma in self.gamma.items():
             if group_of(state.optimizer, gamma) is None:
@@ -80,6 +84,7 @@ class ProximalSlimming:
 
     def on_step(self, state: State) -> None:
         """Take one proximal step with the learning rate of this moment."""
+        checks.instances(State, state=state)
         with torch.no_grad():
             for name, gamma in self.gamma.items():
                 learning_rate = float(group_of(state.optimizer, gamma)["lr"])
@@ -105,7 +110,8 @@ class ProximalSlimming:
         Raises
         ------
         ValueError
-            If ``mask`` is unknown, training has not started, or the scales of the model are not those of the copies.
+            If ``mask`` is unknown, training has not started, or the scales of the model are not those of the copies or
+            on the meta device.
         """
         if mask not in ("copies", "official"):
             raise ValueError(f'mask must be "copies" or "official", got {mask!r}')
@@ -114,6 +120,7 @@ class ProximalSlimming:
         widths, trained = ({name: len(each) for name, each in part.items()} for part in (size, self.xi))
         if widths != trained:
             raise ValueError(f"model: its scales by layer are {widths}, those of the training were {trained}")
+        checks.tensors(**{f"model: the scale of {name!r}": each for name, each in size.items()})
         if mask == "official":
             smallest = min(float(each.min()) for each in size.values())
             return {name: each - smallest for name, each in size.items()}
@@ -145,9 +152,10 @@ class ProximalSlimming:
         Raises
         ------
         ValueError
-            If training has not started.
+            If training has not started, or the loss is no finite number.
         """
         self._refuse_unstarted()
+        checks.finite(loss=loss)
         norm = sum(float(xi.abs().sum()) for xi in self.xi.values())
         distance = sum(float((self.gamma[name].detach() - xi).square().sum()) for name, xi in self.xi.items())
         return loss + self.penalty * norm + self.beta / 2 * distance
@@ -158,8 +166,12 @@ class ProximalSlimming:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over the copies of a checkpoint; ``ValueError`` if they are those of other scales."""
+        tensors_by_name(state=state)
         if state.keys() != self.xi.keys():
-            raise ValueError(f"state: copies of {sorted(state)} do not fit the scales of {sorted(self.xi)}")
+            raise ValueError(f"state: copies of {sorted(map(str, state))} do not fit the scales of {sorted(self.xi)}")
+        shapes, own = ({name: tuple(each.shape) for name, each in part.items()} for part in (state, self.xi))
+        if shapes != own:
+            raise ValueError(f"state: copies of shapes {shapes} do not fit the scales of shapes {own}")
         self.xi = {name: state[name].to(self.gamma[name]) for name in self.xi}
 
     def _refuse_unstarted(self) -> None:
@@ -196,6 +208,7 @@ class NetworkSlimming:
 
     def before_step(self, state: State) -> None:
         """Add the sub-gradient to the gradients."""
+        checks.instances(State, state=state)
         for _, gamma in scales(state.model):
             if gamma.grad is not None:
                 gamma.grad.add_(gamma.detach().sign(), alpha=self.penalty)

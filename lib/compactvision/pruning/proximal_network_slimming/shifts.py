@@ -12,10 +12,12 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
 from compactvision import surgery
 from compactvision.measure import evaluating
-from compactvision.measure.state import inputs_from
+from compactvision.measure.state import inputs_from, placement
 from compactvision.surgery.layers import named_layers
+from compactvision.surgery.plan import planned_modules
 
 from .steps import scales
 
@@ -47,9 +49,11 @@ def behind_scales(graph: surgery.ChannelGraph) -> surgery.ChannelGraph:
     >>> list(graph.groups), list(behind_scales(graph).groups)
     (['0', '2'], ['0'])
     """
+    checks.instances(surgery.ChannelGraph, graph=graph)
     model, scaled, read = graph.model, dict(scales(graph.model)), {}
     with ExitStack() as stack:
-        for name, module in _modules(model, graph).items():
+        layers = {name: module for name, _, module in named_layers(model) if name in graph.layers}
+        for name, module in layers.items():
             if name in scaled:
                 stack.callback(module.register_forward_hook(lambda m, args, out: torch.zeros_like(out)).remove)
             elif not graph.layers[name].passes_on:
@@ -92,7 +96,7 @@ def scales_at_zero(model: nn.Module, plan: surgery.Plan) -> Iterator[nn.Module]:
     Raises
     ------
     ValueError
-        If the model has no ``BatchNorm2d`` with scales.
+        If the plan does not fit the model, or this has no ``BatchNorm2d`` with scales.
 
     Examples
     --------
@@ -109,7 +113,7 @@ def scales_at_zero(model: nn.Module, plan: surgery.Plan) -> Iterator[nn.Module]:
     """
     scaled = dict(scales(model))
     with ExitStack() as stack:
-        for name, module in _modules(model, plan.graph).items():
+        for name, module in planned_modules(model, plan).items():
             removed = ~plan.kept[plan.graph.layers[name].writes]
             if name in scaled and removed.any():
                 stack.callback(module.register_forward_hook(_giving_the_shift(removed)).remove)
@@ -139,7 +143,8 @@ def fold_shifts(model: nn.Module, plan: surgery.Plan) -> nn.Module:
     Raises
     ------
     ValueError
-        If a removed channel is no constant where a layer reads it, or is copied by a channel map.
+        If the plan does not fit the model, or a removed channel is no constant where a layer reads it or is copied by a
+        channel map.
 
     Examples
     --------
@@ -155,8 +160,10 @@ def fold_shifts(model: nn.Module, plan: surgery.Plan) -> nn.Module:
     ...     torch.allclose(small(x), model(x), atol=1e-6)
     True
     """
-    read, readers = {}, {}
-    for name, module in _modules(model, plan.graph).items():
+    modules, read, readers = planned_modules(model, plan), {}, {}
+    if placement(model)[0].type == "meta":
+        raise ValueError("model must be on a device that holds numbers, not on meta")
+    for name, module in modules.items():
         layer = plan.graph.layers[name]
         if layer.passes_on or plan.kept[layer.reads].all():
             continue
@@ -181,10 +188,6 @@ def fold_shifts(model: nn.Module, plan: surgery.Plan) -> nn.Module:
         old = found[name].bias
         found[name].bias = nn.Parameter(added if old is None else old.detach() + added)
     return small
-
-
-def _modules(model: nn.Module, graph: surgery.ChannelGraph) -> dict[str, nn.Module]:
-    return {name: module for name, _, module in named_layers(model) if name in graph.layers}
 
 
 def _keeping(name: str, read: dict[str, Tensor]) -> Callable:

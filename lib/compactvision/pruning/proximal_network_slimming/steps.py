@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
 from compactvision.proximal import soft_threshold
+from compactvision.pruning.arguments import not_negative, positive
 from compactvision.surgery.layers import named_layers
 
 INITIAL_SCALE = 0.5
@@ -40,7 +42,7 @@ def proximal_step(gamma: Tensor, xi: Tensor, alpha: float, beta: float, penalty:
     Raises
     ------
     ValueError
-        If shapes differ or a number is out of its range.
+        If one of the two is no tensor, shapes differ or a number is out of its range.
 
     Examples
     --------
@@ -49,6 +51,8 @@ def proximal_step(gamma: Tensor, xi: Tensor, alpha: float, beta: float, penalty:
     >>> steps.proximal_step(torch.tensor([0.6, 0.1]), torch.tensor([0.4, 0.05]), alpha=10, beta=10, penalty=2)
     (tensor([0.5000, 0.0750]), tensor([0.3500, 0.0000]))
     """
+    checks.tensors(gamma=gamma, xi=xi)
+    checks.numbers(alpha=alpha)
     if gamma.shape != xi.shape:
         raise ValueError(f"xi must have the shape of gamma, {tuple(gamma.shape)}, got {tuple(xi.shape)}")
     check_settings(beta, penalty)
@@ -85,13 +89,14 @@ def needed_penalty(steps: int, learning_rate: float, beta: float) -> float:
     0.00096
     """
     check_settings(beta, 0.0)
-    if steps < 1 or not 0 < learning_rate < math.inf:
-        raise ValueError(f"steps must be at least 1 and learning_rate positive, got {steps} and {learning_rate}")
+    checks.counts(steps=steps)
+    positive(learning_rate=learning_rate)
     return (2 / learning_rate + beta) * INITIAL_SCALE / steps
 
 
 def reset_batch_norm_(model: nn.Module) -> None:
     """Set every scale of a ``BatchNorm2d`` to 0.5 and every shift to 0, where the method begins, in place."""
+    checks.networks(model=model)
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d) and module.weight is not None:
@@ -118,7 +123,5 @@ def scales(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 
 def check_settings(beta: float, penalty: float) -> None:
-    """Raise a ``ValueError`` unless both are finite and not negative."""
-    for name, value in (("beta", beta), ("penalty", penalty)):
-        if not 0 <= value < math.inf:
-            raise ValueError(f"{name} must be a finite number >= 0, got {value}")
+    """Raise a ``ValueError`` unless both are numbers that are not negative and finite, in float32 as well."""
+    not_negative(beta=beta, penalty=penalty)
