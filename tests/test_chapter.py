@@ -107,3 +107,17 @@ def test_lines_go_through_means_and_bands_from_least_to_greatest(axis):
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("share", "accuracy")
     with pytest.raises(ValueError, match="one row for each of the 3 places x, got 1"):
         chapter.seed_lines(axis, [1, 2, 3], [[1]])
+
+
+@pytest.mark.parametrize("other", [None, 3, "axis", plt.Axes, [], lambda: None])
+def test_pictures_of_seeds_want_an_axis(other):
+    with pytest.raises(ValueError, match=r"^axis must be of class Axes, got "):
+        chapter.seed_bars(other, {"a": [1.0]})
+    with pytest.raises(ValueError, match=r"^axis must be of class Axes, got "):
+        chapter.seed_lines(other, [1.0], [[1.0]])
+
+
+@pytest.mark.parametrize("colors", [3, "no such colour", "", [], ["red"], ["red"] * 3, [None, "red"], {}, int, b"red"])
+def test_bars_refuse_colors(axis, colors):
+    with pytest.raises(ValueError, match=r"^colors must be a colour, or one for each of the 2 labels, got "):
+        chapter.seed_bars(axis, {"a": [1.0], "b": [2.0]}, colors=colors)

@@ -106,3 +106,15 @@ def test_a_call_without_end_and_nan_out_of_numbers_are_seen(monkeypatch):
         assert trial.attempt("f", {"x": "0"})[0] == outcome
     accepted = judge.accepted(inspect.signature(endless).parameters, {"x": "-1"}, {"x": 1}, 0)
     assert accepted == "nonsense"
+
+
+def test_an_error_of_the_system_is_clear_where_it_is_documented(tmp_path):
+    def documented(path):
+        """Raises OSError."""
+        return path.read_text()
+
+    def silent(path):
+        return path.read_text()
+
+    for function, outcome in ((documented, "clear"), (silent, "raw value")):
+        assert judge.error(function, ["missing folder"], _caught(function, tmp_path / "none")) == outcome

@@ -30,7 +30,12 @@ def test_arms_turn_by_four_radians():
 
 @pytest.mark.parametrize(
     ("name", "n", "message"),
-    [("stars", 4, "name must be"), ("spiral", 6, "multiple of 4"), ("moons", 0, "multiple of 2")],
+    [
+        ("stars", 4, "name must be"),
+        ("spiral", 6, "multiple of 4"),
+        ("moons", 0, "multiple of 2"),
+        ("moons", 10**6 + 2, "n must be at most 1,000,000, got 1,000,002"),
+    ],
 )
 def test_points_refuse(name, n, message):
     with pytest.raises(ValueError, match=message):
@@ -96,3 +101,6 @@ def test_regions_refuse():
         toy_plane.regions("?", {"a": (POINTS, targets, [("x", classes)]), "b": (POINTS, targets, [])})
     with pytest.raises(ValueError, match=r"rows\['a'\] must give 3721 classes"):
         toy_plane.regions("?", {"a": (POINTS, targets, [("x", classes[:5])])})
+    for name in (0, None, b"a"):
+        with pytest.raises(ValueError, match="must be a text, got"):
+            toy_plane.regions("?", {name: (POINTS, targets, [("x", classes)])})

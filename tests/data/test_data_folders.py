@@ -140,3 +140,18 @@ def test_bad_arguments(photos):
     Image.new("RGB", (4, 4)).save(photos / "dogs" / "a.png")
     with pytest.raises(ValueError, match="class 'dogs' has 1 images, too few for both parts"):
         from_folder(photos)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        *(({"size": other}, "size must be a whole number") for other in (None, "8", 8.0, [8], b"8", True)),
+        *(({"seed": other}, "seed must be a whole number") for other in (None, "0", 0.5, [0])),
+        *(({"train_fraction": other}, "train_fraction must be a number") for other in (None, "0.5", [0.5], {}, True)),
+        *(({"train_fraction": other}, r"train_fraction must lie in \(0, 1\)") for other in (0, -1, 1.5, float("nan"))),
+        *(({"path": other}, "path must be of class str or Path") for other in (None, 3, b"photos", ["photos"])),
+    ],
+)
+def test_arguments_of_another_kind(photos, given, said):
+    with pytest.raises(ValueError, match=f"^{said}"):
+        from_folder(**{"path": photos, **given})

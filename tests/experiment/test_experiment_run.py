@@ -195,3 +195,17 @@ def test_the_command_line_collects_runs_and_switches_the_check_off(book):
     assert session.runs == [run]
     assert not experiment.start("tiny").recording
     assert len(session.runs) == 1
+
+
+@pytest.mark.parametrize("other", [None, 3, "glyphs", b"a", {}, [], int, lambda: None])
+def test_what_is_no_data_set_is_not_noted(run, other):
+    with pytest.raises(ValueError, match=r"^image_set must have a name, a provenance and a digest, got "):
+        run.data(other)
+    assert run.sources == []
+
+
+@pytest.mark.parametrize("profile", ["", 0, False, [], "slow"])
+def test_a_profile_that_is_none_is_not_taken_for_the_runs_own(run, profile):
+    save(run, [{"a": 1}])
+    with pytest.raises(ValueError, match=r"^profile: .* is not one of quick, full"):
+        run.record(profile)

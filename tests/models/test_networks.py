@@ -148,3 +148,13 @@ def test_imagenet_is_torchvisions_network_with_nothing_in_place():
     images = torch.randn(1, 3, 64, 64)
     assert torch.equal(ours.eval()(images), theirs.eval()(images))
     assert not any(getattr(module, "inplace", False) for module in ours.modules())
+
+
+def test_weights_without_values_are_not_drawn():
+    with torch.device("meta"):
+        layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
+    generator = torch.Generator().manual_seed(0)
+    before = generator.get_state()
+    models.layers.initialise_(layers, generator)
+    assert all(parameter.is_meta for parameter in layers.parameters())
+    assert torch.equal(generator.get_state(), before)
