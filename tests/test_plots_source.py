@@ -1,9 +1,9 @@
-"""Code shown beside equations is the package's code, docstrings aside."""
+"""Code shown beside equations is the package's code, docstrings and checks of arguments aside."""
 
 import json
 
 import pytest
-from compactvision import plots
+from compactvision import plots, surgery
 from compactvision.explanation import evidence
 from compactvision.explanation.xgrad_cam import activation_maps
 
@@ -21,6 +21,13 @@ def test_code_without_docstrings():
         "# compactvision/explanation/xgrad_cam/activation_maps.py",
     ]
     assert shown.markdown.startswith("```python\ndef weighted_map")
+
+
+def test_checks_of_arguments_are_left_out_and_other_calls_stay():
+    shown = plots.source(surgery.multiply, surgery.iterate)
+    assert "checks." not in shown.text
+    assert "if x.ndim < 2" in shown.text
+    assert "            tune(model)" in shown.text
 
 
 def test_classes_keep_their_bodies_and_markup_is_escaped():

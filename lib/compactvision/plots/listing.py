@@ -7,6 +7,7 @@ import inspect
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import compactvision
 from compactvision.plots.display import Html
@@ -14,7 +15,10 @@ from compactvision.plots.escape import as_html
 
 
 def source(*functions: Callable | type) -> Html:
-    """Return the code of functions or classes of this package to display, without their docstrings.
+    """Return the code of functions or classes of this package to display.
+
+    Docstrings are left out, and so are lines that only check arguments (calls of ``_checks`` and of an ``arguments``
+    module), so that what stands beside an equation is the equation.
 
     Raises
     ------
@@ -35,7 +39,7 @@ def source(*functions: Callable | type) -> Html:
         if not path.is_relative_to(package):
             raise ValueError(f"functions: {function!r} is not defined in this package")
         places.append(path.relative_to(package.parent).as_posix())
-        codes.append(_without_docstrings(textwrap.dedent(inspect.getsource(function))))
+        codes.append(_bare(textwrap.dedent(inspect.getsource(function)), inspect.getmodule(inspect.unwrap(function))))
     code = "\n\n\n".join(codes)
     place = ", ".join(dict.fromkeys(places))
     markup = (
@@ -45,7 +49,8 @@ def source(*functions: Callable | type) -> Html:
     return Html(markup, f"{code}\n\n# {place}", f"```python\n{code}\n```\n{place}")
 
 
-def _without_docstrings(code: str) -> str:
+def _bare(code: str, module: ModuleType) -> str:
+    """Return the code without docstrings and checks of arguments."""
     lines = code.splitlines()
     drop: set[int] = set()
     for node in ast.walk(ast.parse(code)):
@@ -56,7 +61,18 @@ def _without_docstrings(code: str) -> str:
             while last < len(lines) and not lines[last].strip():
                 last += 1  # the empty line behind a docstring goes with it
             drop.update(range(first.lineno - 1, last))
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and _checks(node.value.func, module):
+            drop.update(range(node.lineno - 1, node.end_lineno))
     return "\n".join(line for number, line in enumerate(lines) if number not in drop)
+
+
+def _checks(called: ast.expr, module: ModuleType) -> bool:
+    """Return whether a function is one that only checks arguments."""
+    if isinstance(called, ast.Attribute):
+        owner = getattr(module, called.value.id, None) if isinstance(called.value, ast.Name) else None
+    else:
+        owner = inspect.getmodule(getattr(module, called.id, None)) if isinstance(called, ast.Name) else None
+    return inspect.ismodule(owner) and owner.__name__.rpartition(".")[2] in ("_checks", "arguments")
 
 
 def _coloured(code: str) -> str:

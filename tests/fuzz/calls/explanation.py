@@ -33,7 +33,6 @@ CAM = "explanation.xgrad_cam."
 CALLS = {
     f"{EVIDENCE}check_floating": lambda: {"inputs": o.inputs()},
     f"{EVIDENCE}check_inputs": lambda: {"inputs": o.inputs()},
-    f"{EVIDENCE}check_size": lambda: {"size": (8, 6)},
     f"{EVIDENCE}chosen_targets": lambda: {"logits": o.normal(4, 4), "targets": o.targets()},
     f"{EVIDENCE}enlarged": lambda: {"raw": o.normal(2, 4, 4), "size": (8, 8)},
     f"{EVIDENCE}gather": _looked,
