@@ -240,12 +240,7 @@ def _gradients(
     handles = [module.register_forward_hook(keep(name)) for name, module in layers.items()]
     try:
         with torch.enable_grad():
-            answers = model(inputs)
-            if loss is F.cross_entropy and not isinstance(answers, Tensor):
-                raise ValueError(f"loss: the model returns a {type(answers).__name__}; pass a loss that takes it")
-            value = loss(answers, targets)
-            if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
-                raise ValueError(f"loss must give one number that depends on the outputs, got {checks.shown(value)}")
+            value = _loss_of(loss, model(inputs), targets)
             gradients = torch.autograd.grad(value, list(outputs.values()), allow_unused=True)
     finally:
         for handle in handles:
@@ -255,6 +250,19 @@ def _gradients(
         for (name, output), gradient in zip(outputs.items(), gradients, strict=True)
     }
     return {name: output.detach() for name, output in outputs.items()}, found
+
+
+def _loss_of(loss: Callable, answers: object, targets: Tensor) -> Tensor:
+    """Return the loss of one batch as a tensor with one element."""
+    if loss is F.cross_entropy and not isinstance(answers, Tensor):
+        raise ValueError(f"loss: the model returns a {type(answers).__name__}; pass a loss that takes it")
+    try:
+        value = loss(answers, targets)
+    except TypeError as error:
+        raise ValueError(f"loss must take outputs and targets: {error}") from error
+    if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
+        raise ValueError(f"loss must give one number that depends on the outputs, got {checks.shown(value)}")
+    return value
 
 
 def _of_weights(model: nn.Module, score: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
