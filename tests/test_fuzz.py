@@ -12,6 +12,7 @@ from fuzz.calls import AFTERWARDS, CALLS, FREE
 from fuzz.pools import PATHS
 from fuzz.public import public
 
+METHODS = ("pruning.", "explanation.", "surgery.", "training.", "measure.", "hooks.")
 FROM_TORCH = 0  # errors from inside torch among the calls of the slice
 
 
@@ -43,6 +44,18 @@ def test_a_slice_of_one_call_a_function(repo, tmp_path):
     ran = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=240)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert f"calls of {len(CALLS)} functions, seed 0" in ran.stdout
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if name.startswith(METHODS)])
+def test_each_argument_refuses_what_it_cannot_be(name, tmp_path, monkeypatch):
+    """The same few values for every argument, here in one process: a check that goes missing is noticed."""
+    monkeypatch.chdir(tmp_path)
+    badly = []
+    for argument, label in trial.candidates(name):
+        if label in ("object", "bytes", "nan", "-1", "meta", "complex64"):
+            outcome = trial.attempt(name, {argument: label}) or ("accepted",)
+            badly += [(argument, label, *outcome)] if outcome[0] not in ("clear", "unnamed", "accepted") else []
+    assert badly == []
 
 
 def test_calls_are_drawn_alike_for_a_seed_alone():

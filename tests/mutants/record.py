@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "lib" / "compactvision"
 TESTS = REPOSITORY / "tests"
 NOTED = "MUTANTS_TIMES"
-WHERE = ("pruning", "explanation", "surgery", "test_examples.py")
+WHERE = ("pruning", "explanation", "surgery", "test_examples.py", "test_fuzz.py")
 """Tests that are run, below ``tests``."""
 
 

@@ -76,7 +76,7 @@ def reconstruct(model: nn.Module, small: nn.Module, plan: Plan, batches: Iterabl
     checks.numbers(ridge=ridge)
     if not 0 < ridge < math.inf:
         raise ValueError(f"ridge must be positive and finite, got {ridge}")
-    if isinstance(batches, (str, bytes, Mapping)):
+    if isinstance(batches, (str, bytes, Mapping)) or not isinstance(batches, Iterable):
         raise ValueError(f"batches must be tensors or tuples that begin with one, got {checks.shown(batches)}")
     images = [batch if isinstance(batch, Tensor) else batch[0] for batch in batches]
     for image in images:
