@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch._dynamo  # the first optimiser does it, for longer than a call may take
 
 from . import judge
 from .calls import AFTERWARDS, CALLS, FREE
