@@ -162,3 +162,9 @@ def _used(rule, apply=linear, a=ONES, w=ONES, bias=None, r=ONES):
 def test_refuses(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_epsilon_takes_a_sum_of_zero_for_a_positive_one():
+    a, weight = torch.tensor([[1.0, 2.0]]), torch.tensor([[2.0, -1.0]])
+    found = rules.epsilon(0.5)(torch.nn.functional.linear, a, weight, None, torch.tensor([[1.0]]))
+    assert found.tolist() == [[4.0, -4.0]]

@@ -140,3 +140,16 @@ def test_activations_in_place_change_nothing(inplace):
     best = (torch.linalg.lstsq(x.T, y.T).solution.T @ x - y).square().mean()
     assert best <= error[1] < 1.05 * best
     assert error[1] < error[0]
+
+
+@pytest.mark.parametrize(("kernel", "dilation"), [((3, 3), 1), ((4, 2), (1, 2)), ((2, 5), (3, 1))])
+def test_padding_that_keeps_the_size_is_followed(kernel, dilation):
+    """Two channels repeat two others, so what is left can compute the same: the padding is where it has to be."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 4, 1), nn.Conv2d(4, 3, kernel, dilation=dilation, padding="same")).double()
+    with torch.no_grad():
+        model[0].weight[2:], model[0].bias[2:] = model[0].weight[:2], model[0].bias[:2]
+    small, plan = _cut(model, {"0": [0, 1]})
+    images = torch.randn(12, 2, 7, 6).double()
+    mended = surgery.reconstruct(model, small, plan, [images], ridge=1e-10)
+    torch.testing.assert_close(mended(images), model(images), rtol=1e-5, atol=1e-6)
