@@ -168,3 +168,13 @@ def test_epsilon_takes_a_sum_of_zero_for_a_positive_one():
     a, weight = torch.tensor([[1.0, 2.0]]), torch.tensor([[2.0, -1.0]])
     found = rules.epsilon(0.5)(torch.nn.functional.linear, a, weight, None, torch.tensor([[1.0]]))
     assert found.tolist() == [[4.0, -4.0]]
+
+
+def test_epsilon_adds_the_bias_of_a_linear_layer_to_each_position():
+    generator = torch.Generator().manual_seed(0)
+    a, weight, bias = (torch.randn(shape, generator=generator) for shape in ((2, 4, 3), (4, 3), (4,)))
+    relevance = torch.randn(2, 4, 4, generator=generator)
+    found = rules.epsilon(0.1)(F.linear, a, weight, bias, relevance)
+    for position in range(4):
+        alone = rules.epsilon(0.1)(F.linear, a[:, position], weight, bias, relevance[:, position])
+        torch.testing.assert_close(found[:, position], alone)

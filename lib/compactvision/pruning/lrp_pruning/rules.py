@@ -96,7 +96,9 @@ def epsilon(eps: float = 1e-6) -> Rule:
         with torch.enable_grad():
             a = a.detach().requires_grad_()
             z = apply(a, weight)
-        total = z.detach() if bias is None else z.detach() + _along_channels(bias, z)
+        total = z.detach()
+        if bias is not None:  # of a linear layer along the last dimension, of a convolution along the channels
+            total = total + (bias if weight.ndim == 2 else _along_channels(bias, z))
         total = torch.where(total < 0, total - eps, total + eps)
         return a.detach() * torch.autograd.grad(z, a, quotient(relevance, total))[0]
 
