@@ -169,3 +169,8 @@ def test_what_was_allowed_still_is():
         evidence.gather(network(), "1", IMAGES, [0, 1, 1]).gradient,
         evidence.gather(network(), "1", IMAGES, TARGETS).gradient,
     )
+
+
+def test_information_is_of_measured_values():
+    with pytest.raises(ValueError, match="means must be a floating-point tensor"):
+        attributes.mutual_information(torch.ones(4, 2, dtype=torch.long), torch.tensor([0, 1, 0, 1]), 2)

@@ -395,3 +395,9 @@ def test_the_papers_shares(blocks, streams, middles, macs, parameters):
     plan = surgery.make_plan(graph, surgery.criteria.constant(), keep=keep)
     assert 1 - plan.macs / graph.macs == pytest.approx(macs, abs=5e-5)
     assert 1 - plan.parameters / graph.parameters == pytest.approx(parameters, abs=5e-5)
+
+
+def test_scores_of_weights_carry_no_gradient():
+    weight = nn.Conv2d(2, 3, 3).weight
+    for method in ("gram", "svd"):
+        assert not eap.filter_energy(weight, method=method).requires_grad

@@ -285,3 +285,13 @@ def test_scripted_networks_are_refused_by_name():
     half[2] = torch.jit.script(copy.deepcopy(half[2]))
     with pytest.raises(ValueError, match="'2' is a scripted module"):
         lrp.relevance(half, X, TARGETS)
+
+
+@pytest.mark.parametrize(("words", "kind"), [("an in-place write", ValueError), ("out of luck", RuntimeError)])
+def test_only_errors_of_writing_in_place_are_explained(words, kind):
+    class Failing(nn.Module):
+        def forward(self, x):
+            raise RuntimeError(words)
+
+    with pytest.raises(kind, match=words):
+        lrp.relevance(Failing(), torch.randn(1, 3, 4, 4), torch.tensor([0]))

@@ -363,3 +363,9 @@ def test_names_see_through_wrappers(network, graph):
     assert names["layer1.0.bn2.1"] == "layer1.0.bn2:out"
     assert "layer1.0.bn2" not in names
     assert names["layer1.1.bn2"] == "layer1.1.bn2"
+
+
+def test_channels_under_a_softmax_inside_stay_whole():
+    channels = _trace(lambda n, x: n.c(n.b(n.a(x)).softmax(1)))
+    assert set(channels.groups) == {"a"}
+    assert channels.fixed["b"] == "it is the network's output"
