@@ -118,3 +118,19 @@ class TestCount:
         operations = autobot.count_operations(graph, convention="thop")
         assert operations.whole == measure.macs(model, (3, 4, 4), convention="thop")
         assert operations.base == 17 * 4  # the mean of 16 pixels, for 4 channels
+
+
+def test_a_pooling_that_the_next_layer_does_not_read_is_refused():
+    class Branches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.pool, self.c = nn.Conv2d(3, 4, 1), nn.AvgPool2d(2), nn.Conv2d(4, 2, 1)
+            self.b = nn.Conv2d(6, 4, 2, stride=2)
+
+        def forward(self, x):
+            pooled = self.pool(self.a(x))
+            return self.c(pooled + self.b(torch.cat([x, x], 1)))
+
+    graph = surgery.channel_graph(Branches(), (3, 8, 8))
+    with pytest.raises(ValueError, match="layer 'b' does not read what the pooling 'pool' gives"):
+        autobot.count_operations(graph)
