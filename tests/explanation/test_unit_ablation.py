@@ -217,6 +217,14 @@ def test_a_random_direction_carries_one_uth_of_the_energy():
     assert abs(np.mean(share) - 1 / 8) < 4 * np.std(share) / 300**0.5
 
 
+@pytest.mark.parametrize("shape", [(5, 6), (5, 6, 4), (5, 6, 2, 2), (5, 6, 2, 1, 2)])
+def test_a_direction_goes_at_every_position_of_every_shape(shape):
+    activation, q = torch.randn(shape, generator=generator(0)), ablations.random_rotation(6, generator(1))[0]
+    left = ablations.remove_direction(activation, q)
+    assert left.shape == shape
+    assert torch.allclose(torch.einsum("u,bu...->b...", q, left), torch.zeros(()), atol=1e-6)
+
+
 def test_wrong_arguments_are_named():
     activation = torch.rand(2, 4, 3, 3)
     with pytest.raises(

@@ -332,3 +332,17 @@ def test_remove_direction_of_mixed_types():
         found = remove_direction(activation.to(dtype), q, torch.ones(3))
         assert found.dtype == dtype
         torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.02)
+
+
+def test_a_network_whose_next_run_differs_by_a_few_percent_is_refused():
+    class Drifting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc, self.runs = nn.Conv2d(3, 4, 1), nn.Linear(4, 2), 0
+
+        def forward(self, x):
+            self.runs += 1
+            return self.fc(self.conv(x).mean((2, 3))) * (1 + 0.05 * self.runs)
+
+    with pytest.raises(ValueError, match="layer: 'conv': the output also depends on"):
+        Head(Drifting(), "conv", torch.randn(2, 3, 8, 8))

@@ -478,3 +478,8 @@ def test_googlenet_with_its_auxiliary_heads_trains_after_the_cut(shaken):
     sum(output.sum() for output in outputs).backward()
     assert small.aux1.fc2.weight.shape == (4, 512)
     assert small.aux1.conv.conv.weight.grad.shape == (64, 256, 1, 1)
+
+
+def test_a_layer_that_is_called_by_keyword_is_refused():
+    with pytest.raises(ValueError, match=r"layer 'c': surgery needs an input .* got nothing without a keyword"):
+        surgery.channel_graph(Net(lambda net, x: net.fc(net.c(input=net.a(x)).mean((2, 3)))), SHAPE)
