@@ -174,3 +174,20 @@ def test_what_was_allowed_still_is():
 def test_information_is_of_measured_values():
     with pytest.raises(ValueError, match="means must be a floating-point tensor"):
         attributes.mutual_information(torch.ones(4, 2, dtype=torch.long), torch.tensor([0, 1, 0, 1]), 2)
+
+
+def test_scores_of_masked_pictures_need_numbers_that_can_be_scaled():
+    model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    inputs = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="inputs must be"):
+        baselines.masked_scores(model, inputs, torch.rand(2, 2, 4, 4), torch.tensor([0, 1]))
+
+
+def test_inputs_may_be_vectors():
+    evidence.check_inputs(torch.rand(2, 3))
+
+
+def test_equal_classes_give_the_largest_p_value():
+    x, y = torch.rand(5, 4, generator=torch.Generator().manual_seed(0)), torch.arange(5.0)[:, None].repeat(1, 4)
+    _, p = attributes.class_permutation_test(x, y, torch.Generator().manual_seed(0), rounds=9)
+    assert p == 1.0

@@ -81,6 +81,7 @@ def learned(model, graph, *, steps=12, source=None, **options):
     """Learn gates on noise, by the paper's count."""
     operations = autobot.count_operations(graph, convention="thop")
     found = autobot.learn_gates(model, graph, source or batches(), operations=operations, steps=steps, **options)
+    assert not found.gates.requires_grad
     return found, operations
 
 
@@ -295,3 +296,10 @@ def _call(**changed):
 def test_refuses(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_gates_that_were_not_learned_have_no_steps():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(4, 2))
+    graph = surgery.channel_graph(model, (3, 1, 1))
+    learned = autobot.LearnedGates(graph, torch.ones(graph.units))
+    assert (learned.step, learned.history) == (0, [])

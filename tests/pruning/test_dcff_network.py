@@ -7,7 +7,7 @@ import pytest
 import torch
 from compactvision import measure, models, surgery, training
 from compactvision.pruning import dcff
-from compactvision.pruning.dcff import formulas, published, rules
+from compactvision.pruning.dcff import arguments, formulas, published, rules
 from torch import nn
 
 from networks import with_statistics
@@ -382,3 +382,13 @@ def test_refuses_the_state_of_another_network():
     _, fusion = trained(rules.first, epochs=1)
     with pytest.raises(ValueError, match=r"state: layers \['a'\] are not those"):
         fusion.load_state_dict({"scores": [], "kept": [{"a": torch.ones(1)}]})
+
+
+def test_images_below_the_kernel_are_refused_whatever_the_padding():
+    for padding, least in (("valid", 3), (1, 1), ("same", 1)):
+        conv = nn.Conv2d(2, 2, 3, padding=padding)
+        arguments.reach(torch.rand(1, 2, least, least), conv)
+        if least > 1:
+            for sides in ((least - 1, least), (least, least - 1)):
+                with pytest.raises(ValueError, match="x must be at least"):
+                    arguments.reach(torch.rand(1, 2, *sides), conv)

@@ -120,3 +120,7 @@ def _narrowed(widths):
 def test_refuses(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_one_channel_stays_one():
+    assert published.width(1, 0.0) == published.width(1, 0.9) == 1

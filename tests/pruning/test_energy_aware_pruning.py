@@ -398,6 +398,6 @@ def test_the_papers_shares(blocks, streams, middles, macs, parameters):
 
 
 def test_scores_of_weights_carry_no_gradient():
-    weight = nn.Conv2d(2, 3, 3).weight
-    for method in ("gram", "svd"):
-        assert not eap.filter_energy(weight, method=method).requires_grad
+    for weight in (nn.Conv2d(2, 3, 3).weight, nn.Linear(2, 3).weight):
+        for method in ("gram", "svd"):
+            assert not eap.filter_energy(weight, method=method).requires_grad

@@ -353,3 +353,7 @@ def test_refuses_an_optimizer_without_the_scales():
         training.fit(
             model, batches(), epochs=1, optimizer=optimizer, callbacks=[slim.ProximalSlimming(0.1)], progress=False
         )
+
+
+def test_without_a_generator_runs_begin_alike():
+    assert slim.ProximalSlimming(0.1).generator.initial_seed() == 0
