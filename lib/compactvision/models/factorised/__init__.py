@@ -6,7 +6,7 @@ Every layer equals the dense one with its rebuilt ``kernel()``; arithmetic and p
 from compactvision.models.factorised.base import Factorised, FactorisedConv2d, FactorisedLinear
 from compactvision.models.factorised.replace import with_layers
 from compactvision.models.factorised.trains import feasible_ranks, tt_parameters, tt_svd, tt_tensor
-from compactvision.models.factorised.tt_layers import TTConv2d, TTLinear
+from compactvision.models.factorised.tt_layers import TTConv2d, TTLinear, from_modes, to_modes
 
 __all__ = [
     "Factorised",
@@ -15,6 +15,8 @@ __all__ = [
     "TTConv2d",
     "TTLinear",
     "feasible_ranks",
+    "from_modes",
+    "to_modes",
     "tt_parameters",
     "tt_svd",
     "tt_tensor",
