@@ -229,7 +229,8 @@ def needed_rho(steps: int, learning_rate: float, momentum: float = 0.9, exponent
 
     With momentum ``m`` a step moves by ``learning_rate / (1 - m)`` times the gradient in the long run, so the distance
     falls as ``exp(-rho learning_rate / (1 - m) steps)``. In a short training the paper's 0.001 does nothing. Where
-    ``rho learning_rate / (1 - m)`` is near 1 or above, gradient descent itself becomes unstable.
+    ``rho learning_rate`` exceeds ``(1 - sqrt(m))^2`` weights swing through their goal, and a larger penalty brings them
+    there no faster: the distance falls by ``sqrt(m)`` a step.
 
     Parameters
     ----------
