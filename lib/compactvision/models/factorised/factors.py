@@ -69,8 +69,20 @@ class Factorised(nn.Module):
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> Self:
-        """Return a layer with other values and the same shapes as the one that was described."""
-        return cls(**description)
+        """Return a layer with other values and the same shapes as the one that was described.
+
+        Raises
+        ------
+        ValueError
+            If it is no description of such a layer.
+        """
+        foreign = sorted({"device", "dtype", "generator"} & set(description))
+        if foreign:
+            raise ValueError(f"description must not have the field {foreign[0]!r}")
+        try:
+            return cls(**description)
+        except (TypeError, RuntimeError, OverflowError) as error:
+            raise ValueError(f"description of {cls.layer_name}: {error}") from error
 
     @classmethod
     def from_kernel(cls, kernel: Tensor, ranks: Size, *, bias: Tensor | None = None, **options: Any) -> Self:

@@ -31,14 +31,20 @@ def with_layers(model: nn.Module, change: Mapping[str, Callable[[nn.Module], nn.
     >>> with_layers(model, {"0": lambda conv: TTConv2d.from_layer(conv, (4, 4))})[0].ranks
     (4, 4)
     """
-    model = copy.deepcopy(model)
-    modules = dict(model.named_modules(remove_duplicate=False))
-    unknown = [name for name in change if not name or name not in modules]
+    unknown = [name for name in change if not name or name not in dict(model.named_modules(remove_duplicate=False))]
     if unknown:
         raise ValueError(f"change: the network has no layer {unknown[0]!r}")
-    made = {id(modules[name]): function(modules[name]) for name, function in change.items()}
-    for name, module in modules.items():
-        if id(module) in made:
-            parent, _, child = name.rpartition(".")
-            setattr(modules[parent], child, made[id(module)])
+    model = copy.deepcopy(model)
+    made = {name: function(model.get_submodule(name)) for name, function in change.items()}
+    for name, layer in made.items():
+        replace_(model, name, layer)
     return model
+
+
+def replace_(model: nn.Module, name: str, layer: nn.Module) -> None:
+    """Put a layer in the place of another one, in place, at all paths where that one stands."""
+    old = model.get_submodule(name)
+    for path, module in list(model.named_modules(remove_duplicate=False)):
+        if module is old:
+            parent, _, child = path.rpartition(".")
+            setattr(model.get_submodule(parent), child, layer)
