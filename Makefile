@@ -17,7 +17,7 @@ SEEDS ?= 0 1 2
 export MPLBACKEND ?= Agg
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help setup teach book generated test lint unit notebooks-test pages-test notebooks quick full baselines gpu-queue gpu-status benchmark lock repository clean
+.PHONY: help setup teach book generated test lint unit notebooks-test pages-test notebooks quick full baselines gpu-queue gpu-status benchmark fuzz mutants lock repository clean
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +84,12 @@ gpu-status: ## what is done of that, what is left, and what it would take
 
 benchmark: $(STAMP) ## timings side by side (never part of the tests)
 	for script in tests/benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+fuzz: $(STAMP) ## call all public functions with bad arguments (SEED, ONLY=part of a name, COUNT calls of each; LIST=file)
+	PYTHONPATH=lib:tests $(BIN)/python -m fuzz --seed $(or $(SEED),0) --count $(or $(COUNT),16) --only "$(ONLY)" $(if $(LIST),--list $(LIST))
+
+mutants: $(STAMP) ## break lines of the methods and see which tests notice (SEED, ONLY=part of a path, COUNT mutants, PROCESSES)
+	PYTHONPATH=lib:tests $(BIN)/python -m mutants --seed $(or $(SEED),0) --count $(or $(COUNT),200) --only "$(ONLY)" --processes $(or $(PROCESSES),2)
 
 lock: $(STAMP) ## resolve requirements.txt anew from lib/pyproject.toml
 	printf 'torch==2.11.0\ntorchvision==0.26.0\n' > $(VENV)/pins.txt

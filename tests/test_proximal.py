@@ -128,7 +128,7 @@ def test_dtype_identity_and_extremes(name):
         (lambda: proximal.transformed_l1(torch.ones(2), 0.1, 0), "a must be positive and finite, got 0"),
         (lambda: proximal.transformed_l1_threshold(0.1, math.inf), "a must be positive and finite, got inf"),
         (lambda: proximal.soft_threshold(torch.ones(2, dtype=torch.long), 1), "x must be a floating-point tensor"),
-        (lambda: proximal.soft_threshold([1.0], 1), "x must be a floating-point tensor, got list"),
+        (lambda: proximal.soft_threshold([1.0], 1), r"x must be a floating-point tensor, got \[1.0\]"),
     ],
 )
 def test_refuses(call, message):

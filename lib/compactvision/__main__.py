@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from compactvision import _output as output
 from compactvision import claims, records
 from compactvision.queue.options import add_arguments
 from compactvision.records import PROFILES
@@ -78,6 +80,9 @@ def _run(asked: argparse.Namespace) -> int:
     if asked.save and not in_checkout():
         raise ValueError("--save: the package is not in a clone of the book; use --record PATH")
     recording = asked.save or asked.record is not None
+    if recording:
+        claims.load(asked.slug)
+        _refuse_unwritable(asked.record or records.path_of(asked.slug, asked.profile))
     record = collect(
         asked.slug, profile=asked.profile, seeds=asked.seeds, device=asked.device, recording=recording, say=_say
     )
@@ -94,6 +99,15 @@ def _run(asked: argparse.Namespace) -> int:
     found = [v for v in claims.verdicts(asked.slug, record) if v.claim.profile == asked.profile]
     print(f"\n{claims.tables(found)}")
     return int(any(v.claim.kind == "exact" and v.level in ("partly", "no") for v in found))
+
+
+def _refuse_unwritable(path: Path) -> None:
+    """Raise ``OSError`` before a long run whose record could not be written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, not a file to write")
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass
 
 
 def _say(text: str) -> None:
@@ -157,7 +171,8 @@ def _paths(slugs: Sequence[str]) -> list[Path]:
 
 
 def _execute(asked: argparse.Namespace) -> int:
-    from nbclient.exceptions import CellExecutionError
+    from jupyter_client.kernelspec import NoSuchKernel
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
 
     from compactvision import notebooks
 
@@ -168,6 +183,8 @@ def _execute(asked: argparse.Namespace) -> int:
         except CellExecutionError as error:
             print(f"{path.name}: {error}", file=sys.stderr)
             return 1
+        except (DeadKernelError, NoSuchKernel) as error:
+            return output.tell(f"{path.name}: {error}", 1)
     return 0
 
 
@@ -233,27 +250,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 1 if a run fails, an exact claim fails or a notebook is not fresh; 2 for arguments that make no
-        sense or data that is not there, with one line on stderr.
+        0; 1 if a run fails, an exact claim fails or a notebook is not fresh; 2 for arguments that make no sense, files
+        that are damaged or cannot be read or written, or data that is not there, with one line on stderr; 130 if it
+        was interrupted, 141 if whoever read the output has closed it.
     """
     try:
-        asked = _parser().parse_args(arguments)
-    except SystemExit as stop:
-        return int(stop.code or 0)
+        try:
+            asked = _parser().parse_args(arguments)
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        else:
+            status = _done(asked)
+        output.flush()
+        return status
+    except BrokenPipeError:  # whoever read the output has had enough, as `head` does
+        output.drop()
+        return output.CLOSED_PIPE
+    except OSError as error:
+        output.drop()  # it may be what could not be written
+        return output.tell(error, 2)
+    except KeyboardInterrupt:
+        return output.tell("stopped; finished seeds are kept", 130)
+
+
+def _done(asked: argparse.Namespace) -> int:
+    """Do what a command says, and return the exit status."""
     from compactvision.data import DataError
     from compactvision.experiment.collect import RunError
 
     try:
         return COMMANDS[asked.command](asked)
     except (ValueError, DataError) as error:
-        print(f"compactvision: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return output.tell(error, 2)
     except RunError as error:
-        print(f"compactvision: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("compactvision: stopped; finished seeds are kept", file=sys.stderr)
-        return 130
+        return output.tell(error, 1)
 
 
 if __name__ == "__main__":

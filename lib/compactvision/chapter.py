@@ -12,6 +12,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import nn
 
+from compactvision import _checks as checks
 from compactvision import data, measure
 from compactvision.experiment import Run
 from compactvision.measure.state import inputs_from
@@ -22,6 +23,10 @@ SEEDS_RANGE = ("pi", 100)  # seaborn's error bar from the least to the greatest 
 
 def generator(run: Run, stream: int = 0) -> torch.Generator:
     """Return the random numbers of the run's seed, the same wherever they are drawn; another stream, other numbers."""
+    _refuse_others(run)
+    checks.whole(stream=stream)
+    if stream < 0:
+        raise ValueError(f"stream must be at least 0, got {stream}")
     return torch.Generator().manual_seed(1000 * run.seed + stream)
 
 
@@ -43,6 +48,9 @@ def percent(run: Run, name: str, profile: str | None = None, *, scale: float = 1
     ValueError
         If neither record nor run has the value.
     """
+    _refuse_others(run)
+    checks.texts(name=name)
+    checks.finite(scale=scale)
     record = run.record(profile)
     if record is not None and name in record.names:
         return [scale * value for value in record.values(name)]
@@ -66,6 +74,13 @@ def mean_sd(source: Run | Record | None, name: str, digits: int = 1, *, scale: f
     scale : float, default 100
         What values are multiplied by.
     """
+    checks.texts(name=name)
+    checks.whole(digits=digits)
+    checks.finite(scale=scale)
+    if digits < 0:
+        raise ValueError(f"digits must be at least 0, got {digits}")
+    if source is not None and not isinstance(source, Record):
+        _refuse_others(source, "source")
     if isinstance(source, Record):
         values = [scale * value for value in source.values(name)] if name in source.names else []
     else:
@@ -76,6 +91,11 @@ def mean_sd(source: Run | Record | None, name: str, digits: int = 1, *, scale: f
     return f"{fmean(values):.{digits}f}{spread}"
 
 
+def _refuse_others(run: object, name: str = "run") -> None:
+    if not isinstance(run, Run):
+        raise ValueError(f"{name} must be a run, as experiment.start makes it, got {checks.shown(run)}")
+
+
 def _known(run: Run, name: str) -> bool:
     record = run.record()
     return name in run.values or (record is not None and name in record.names)
@@ -83,6 +103,7 @@ def _known(run: Run, name: str) -> bool:
 
 def cifar10(run: Run, name: str = "cifar10") -> tuple[data.ImageSet, data.ImageSet]:
     """Return training and test images of CIFAR-10 (or another set by name), noted in the run."""
+    _refuse_others(run)
     parts = tuple(data.load(name, train=train) for train in (True, False))
     for part in parts:
         run.data(part)
@@ -139,7 +160,20 @@ def seed_bars(
         Of all bars, or one for each.
     digits : int or None, default 0
         Digits of the mean written behind its row; None for no text.
+
+    Raises
+    ------
+    ValueError
+        If a label has no number, a value is not finite, or ``digits`` is no whole number of at least 0.
     """
+    if not isinstance(values, Mapping) or not values:
+        raise ValueError(f"values must map labels to the values of seeds, got {checks.shown(values)}")
+    for label, seeds in values.items():
+        _refuse_row(f"values[{label!r}]", seeds)
+    if digits is not None:
+        checks.whole(digits=digits)
+        if digits < 0:
+            raise ValueError(f"digits must be at least 0, got {digits}")
     labels = [label for label, row in values.items() for _ in row]
     points = [float(value) for row in values.values() for value in row]
     one = not isinstance(colors, str) and colors is not None
@@ -183,13 +217,31 @@ def seed_lines(axis: Axes, x: Sequence[float], values: Sequence[Sequence[float]]
         For each place the value of each seed.
     style
         As for ``seaborn.lineplot``: ``color``, ``label``, ``linestyle``, ``marker``.
+
+    Raises
+    ------
+    ValueError
+        If ``x`` and ``values`` differ in length, or an entry is missing or not finite.
     """
+    for name, row in (("x", x), ("values", values)):
+        if isinstance(row, (str, bytes, Mapping)) or not hasattr(row, "__len__") or len(row) == 0:
+            raise ValueError(f"{name} must be a sequence that is not empty, got {checks.shown(row)}")
+    _refuse_row("x", x)
+    for place, seeds in enumerate(values):
+        _refuse_row(f"values[{place}]", seeds)
     if len(x) != len(values):
         raise ValueError(f"values must hold one row for each of the {len(x)} places x, got {len(values)}")
     places = [place for place, seeds in zip(x, values, strict=True) for _ in seeds]
     points = [float(value) for seeds in values for value in seeds]
     with _labels_kept(axis):
         seaborn.lineplot(x=places, y=points, ax=axis, errorbar=SEEDS_RANGE, err_kws={"linewidth": 0}, **style)
+
+
+def _refuse_row(name: str, seeds: object) -> None:
+    if isinstance(seeds, (str, bytes, Mapping)) or not hasattr(seeds, "__len__") or len(seeds) == 0:
+        raise ValueError(f"{name} must be a sequence of numbers that is not empty, got {checks.shown(seeds)}")
+    for value in seeds:
+        checks.finite(**{name: value})
 
 
 @contextmanager

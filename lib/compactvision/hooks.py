@@ -185,6 +185,9 @@ def _layer(model: nn.Module, name: str) -> nn.Module:
         close = difflib.get_close_matches(name, layers, n=5, cutoff=0.5)
         hint = f"close matches: {', '.join(close)}" if close else f"the model has {len(layers) - 1} named layers"
         raise ValueError(f"name: the model has no layer {name!r}; {hint}")
+    around = [name.rsplit(".", depth)[0] for depth in range(name.count(".") + 1)]
+    if any(isinstance(layers[each], torch.jit.ScriptModule) for each in {"", *around}):
+        raise ValueError(f"name: layer {name!r} is part of a scripted module, which takes no hooks")
     return layers[name]
 
 

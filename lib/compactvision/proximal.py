@@ -20,6 +20,8 @@ import math
 import torch
 from torch import Tensor
 
+from compactvision import _checks as checks
+
 
 def soft_threshold(x: Tensor, kappa: float) -> Tensor:
     """Return the proximal map of the l1 norm: every entry moves by ``kappa`` towards 0 and stops there.
@@ -86,19 +88,20 @@ def transformed_l1_threshold(kappa: float, a: float) -> float:
     ``kappa`` must be finite and not negative, ``a`` finite and positive, else there is a ``ValueError``.
     """
     _check_kappa(kappa)
+    checks.numbers(a=a)
     if not 0 < a < math.inf:
         raise ValueError(f"a must be positive and finite, got {a}")
-    if kappa <= a**2 / (2 * (a + 1)):
+    if kappa <= a * a / (2 * (a + 1)):
         return kappa * (a + 1) / a
     return math.sqrt(2 * kappa * (a + 1)) - a / 2
 
 
 def _check(x: Tensor, kappa: float) -> None:
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise ValueError(f"x must be a floating-point tensor, got {getattr(x, 'dtype', type(x).__name__)}")
+    checks.floating(x=x)
     _check_kappa(kappa)
 
 
 def _check_kappa(kappa: float) -> None:
+    checks.numbers(kappa=kappa)
     if not 0 <= kappa < math.inf:
         raise ValueError(f"kappa must be a finite number >= 0, got {kappa}")

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
 from compactvision.plots.style import figure
 
 CLASSES = {"moons": 2, "circles": 2, "spiral": 4}
@@ -47,8 +48,8 @@ def points(name: str, n: int, *, seed: int) -> tuple[Tensor, Tensor]:
     ValueError
         If the name is unknown, ``n`` is not a positive multiple of the number of classes, or ``seed`` is out of range.
     """
-    if name not in CLASSES:
-        raise ValueError(f"name must be one of {', '.join(CLASSES)}, got {name!r}")
+    checks.one_of(CLASSES, name=name)
+    checks.whole(n=n, seed=seed)
     if n < 1 or n % CLASSES[name]:
         raise ValueError(f"n must be a positive multiple of {CLASSES[name]} for {name!r}, got {n}")
     if not 0 <= seed < 2**32:
@@ -96,9 +97,7 @@ def network(
     """
     xy, targets = points(name, n, seed=seed)
     steps = STEPS[name] if steps is None else steps
-    for label, value in (("width", width), ("steps", steps)):
-        if value < 1:
-            raise ValueError(f"{label} must be at least 1, got {value}")
+    checks.counts(width=width, steps=steps)
     model = _layers(width, CLASSES[name], seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     generator = torch.Generator().manual_seed(1000 * seed + 2)
@@ -112,7 +111,14 @@ def network(
 
 
 def grid(xy: Tensor) -> Tensor:
-    """Return the places that :func:`regions` draws, around points (N, 2): (3721, 2), on their device."""
+    """Return the places that :func:`regions` draws, around points (N, 2): (3721, 2), on their device.
+
+    Raises
+    ------
+    ValueError
+        If the points are no tensor of that shape, there is none, or one is not finite.
+    """
+    _check_points("xy", xy)
     low, high = _box(xy)
     ticks = torch.linspace(0, 1, PIXELS, device=xy.device)
     return low + torch.cartesian_prod(ticks, ticks) * (high - low)
@@ -139,8 +145,10 @@ def regions(
     Raises
     ------
     ValueError
-        If a network's classes do not belong to the places of the grid, or rows have different numbers of networks.
+        If points or classes have other shapes, a network's classes do not belong to the places of the grid, rows have
+        different numbers of networks, or ``marked`` names other sets.
     """
+    _check_rows(rows, marked)
     columns = {len(networks) for _, _, networks in rows.values()}
     if len(columns) != 1:
         raise ValueError(f"rows must have the same number of networks, got {sorted(columns)}")
@@ -150,8 +158,6 @@ def regions(
     for line, (name, (xy, targets, networks)) in zip(axes, rows.items(), strict=True):
         low, high = (bound.tolist() for bound in _box(xy))
         for axis, (text, classes) in zip(line, networks, strict=True):
-            if classes.shape != (PIXELS**2,):
-                raise ValueError(f"rows[{name!r}] must give {PIXELS**2} classes a network, got {tuple(classes.shape)}")
             axis.imshow(
                 classes.view(PIXELS, PIXELS).T.cpu().numpy(),
                 origin="lower",
@@ -172,7 +178,7 @@ def regions(
                 s=3,
                 linewidths=0,
             )
-            if marked is not None:
+            if marked is not None and name in marked:
                 axis.scatter(*marked[name].T.cpu().numpy(), c="black", marker="x", s=14, linewidths=1)
             axis.set(xticks=[], yticks=[])
             axis.grid(False)
@@ -196,6 +202,40 @@ def _layers(width: int, classes: int, seed: int) -> nn.Sequential:
         for inputs in (2, width, width):
             layers += [nn.Linear(inputs, width), nn.ReLU()]
         return nn.Sequential(*layers, nn.Linear(width, classes))
+
+
+def _check_points(name: str, xy: Tensor) -> None:
+    checks.floating(**{name: xy})
+    if xy.ndim != 2 or xy.shape[1] != 2 or len(xy) == 0 or not xy.isfinite().all():
+        raise ValueError(f"{name} must be finite points (N, 2), N at least 1, got {checks.shown(xy)}")
+
+
+def _check_rows(rows: Any, marked: Any) -> None:
+    """Check the parts of a picture, each under its place."""
+    if not isinstance(rows, Mapping) or not rows:
+        raise ValueError(f"rows must map names of sets to (points, classes, networks), got {checks.shown(rows)}")
+    for name, row in rows.items():
+        if not isinstance(row, (tuple, list)) or len(row) != 3:
+            raise ValueError(f"rows[{name!r}] must be (points, classes, networks), got {checks.shown(row)}")
+        xy, targets, networks = row
+        _check_points(f"rows[{name!r}]", xy)
+        checks.tensors(**{f"rows[{name!r}]": targets})
+        if targets.shape != (len(xy),):
+            raise ValueError(f"rows[{name!r}] must have a class for each point, got {checks.shown(targets)}")
+        listed = networks if isinstance(networks, (tuple, list)) else (None,)
+        if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in listed):
+            raise ValueError(f"rows[{name!r}] must have pairs (text, classes), got {checks.shown(networks)}")
+        for text, classes in networks:
+            checks.texts(**{f"rows[{name!r}]": text})
+            checks.tensors(**{f"rows[{name!r}]": classes})
+            if classes.shape != (PIXELS**2,):
+                raise ValueError(f"rows[{name!r}] must give {PIXELS**2} classes a network, got {tuple(classes.shape)}")
+    if marked is None:
+        return
+    if not isinstance(marked, Mapping) or not set(marked) <= set(rows):
+        raise ValueError(f"marked must map names of rows, {list(rows)}, to points, got {checks.shown(marked)}")
+    for name, xy in marked.items():
+        _check_points(f"marked[{name!r}]", xy)
 
 
 def _box(xy: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ def test_names():
 
 def test_unknown_names_and_options():
     for call in (data.load, data.describe):
-        with pytest.raises(ValueError, match=r"name must be one of glyphs, .*cifar10, .* not 'imagenet'"):
+        with pytest.raises(ValueError, match=r"name must be one of glyphs, .*cifar10, .* got 'imagenet'"):
             call("imagenet")
     with pytest.raises(ValueError, match="options of glyphs are characters, difficulty, fonts, n, seed, not size"):
         data.load("glyphs", size=3)

@@ -80,9 +80,9 @@ def test_what_a_set_says_of_itself():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n": 0}, "n must be at least 1, not 0"),
-        ({"difficulty": "brutal"}, "difficulty must be one of easy, medium, hard, not 'brutal'"),
-        ({"fonts": "some"}, "fonts must be one of all, train, test, not 'some'"),
+        ({"n": 0}, "n must be at least 1, got 0"),
+        ({"difficulty": "brutal"}, "difficulty must be one of easy, medium, hard, got 'brutal'"),
+        ({"fonts": "some"}, "fonts must be one of all, train, test, got 'some'"),
         ({"characters": "A"}, "characters must be two or more different ones"),
         ({"characters": "AA"}, "characters must be .* not 'AA'"),
         ({"characters": "Aß"}, "characters must be .* not 'Aß'"),

@@ -58,7 +58,7 @@ def test_batches_are_normalised_for_efficientnet_lite():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 0}, "size must be at least 1, not 0"),
+        ({"size": 0}, "size must be at least 1, got 0"),
         ({"crop": 0}, r"crop must lie in \(0, 1\], not 0"),
         ({"crop": 1.5}, r"crop must lie in \(0, 1\], not 1.5"),
         ({"names": 2}, "options of photos are crop, size, not names"),

@@ -2,8 +2,13 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from compactvision import models
 from compactvision.explanation.heads import Head, cache_layer
+from compactvision.explanation.unit_ablation import unit_drops
+from compactvision.explanation.unit_ablation.ablations import remove_direction, zero_units
+from compactvision.explanation.unit_ablation.attributes import taylor_rise
+from compactvision.explanation.xgrad_cam import channel_drops
 from compactvision.hooks import replace_output
 from torch import nn
 
@@ -206,3 +211,124 @@ def test_cache_holds_what_the_network_computes():
 def test_layers_whose_output_is_not_the_last_word_are_refused(layer, kind):
     with pytest.raises(ValueError, match=rf"layer: '{layer}' is a {kind}; name the activation"):
         cache_layer(build("small_gap"), layer, [(torch.randn(2, 3, 32, 32), torch.tensor([0, 1]))])
+
+
+class Writes(nn.Module):
+    """Operations in place on the output of a module, before and behind ``block``."""
+
+    def __init__(self, write):
+        super().__init__()
+        self.c1, self.c2 = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3)
+        self.block, self.pool, self.fc = nn.Conv2d(5, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Linear(6, 3)
+        self.relu, self.write = nn.ReLU(inplace=True), write
+
+    def forward(self, x):
+        x = self.write(self, self.c1(x))
+        x = self.write(self, self.c2(x))
+        return self.fc(self.pool(self.write(self, self.block(x))).flatten(1))
+
+
+def increased(network, y):
+    y += 1
+    return y
+
+
+def assigned(network, y):
+    y[:, :2] = 0.5
+    return y
+
+
+def statement(network, y):
+    F.relu_(y)
+    return y * 2
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda network, y: network.relu(y),
+        lambda network, y: F.relu(y, inplace=True),
+        lambda network, y: F.relu(y),
+        lambda network, y: y.mul_(2).clamp_(max=1),
+        lambda network, y: torch.add(y, 1, out=y),
+        lambda network, y: F.gelu(y).view(y.shape).relu_(),
+        increased,
+        assigned,
+        statement,
+    ],
+)
+@pytest.mark.parametrize("layer", ["c2", "block", "pool"])
+def test_in_place_operations_before_and_behind_the_layer(write, layer):
+    network, images = Writes(write).eval(), torch.randn(4, 3, 10, 10)
+    head = Head(network, layer, images[:2])
+    activation = torch.randn(4, *head.activation.shape[1:])
+    kept = activation.clone()
+    with torch.no_grad():
+        with replace_output(network, layer, lambda _: activation.clone()):
+            expected = network(images)
+        for _ in range(2):
+            torch.testing.assert_close(head(activation), expected)
+    assert torch.equal(activation, kept)
+    drops = channel_drops(network, layer, images)
+    with torch.no_grad():
+        logits = network(images)
+    classes = logits.argmax(1, keepdim=True)
+    for channel in (0, drops.shape[1] - 1):
+        with torch.no_grad(), replace_output(network, layer, lambda output, c=channel: zero_units(output, c)):
+            torch.testing.assert_close(drops[:, channel], (logits - network(images)).gather(1, classes)[:, 0])
+
+
+def test_in_place_on_the_input_and_in_inference_mode():
+    class Centred(Writes):
+        def forward(self, x):
+            x.sub_(0.5)
+            return super().forward(x)
+
+    network, images = Centred(lambda network, y: network.relu(y)).eval(), torch.randn(2, 3, 10, 10)
+    expected = channel_drops(network, "block", images.clone())
+    with torch.inference_mode():
+        assert torch.equal(channel_drops(network, "block", images.clone()), expected)
+    assert expected.abs().sum() > 0
+
+
+def test_resnet18_with_one_relu_for_all():
+    network = build("resnet18")
+    shared = nn.ReLU(inplace=True)
+    for module in network.modules():
+        if hasattr(module, "relu"):
+            module.relu = shared
+    images, targets = torch.randn(3, 3, 32, 32), torch.tensor([0, 1, 2])
+    for layer in ("maxpool", "layer1", "layer3.0", "layer4"):
+        cache = cache_layer(network, layer, [(images, targets)])
+        assert torch.allclose(cache.head(cache.activation), cache.logits, rtol=1e-4, atol=1e-5)
+        ablated = cache.head(zero_units(cache.activation, 0))
+        with torch.no_grad(), replace_output(network, layer, lambda output: zero_units(output, 0)):
+            torch.testing.assert_close(ablated, network(images))
+    assert taylor_rise(cache).shape == (3, cache.units)
+    assert unit_drops(cache.subset(torch.tensor([0]))).overall.shape == (cache.units,)
+    with pytest.raises(ValueError, match="runs 17 times in a forward pass, not once; name the block"):
+        cache_layer(network, "relu", [(images, targets)])
+
+
+def test_scripted_parts_and_inputs_that_are_no_numbers():
+    network = nn.Sequential(torch.jit.script(nn.Conv2d(3, 4, 3)), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+    images = torch.randn(2, 3, 8, 8)
+    head = Head(network, "1", images)
+    assert torch.allclose(head(head.activation), network(images))
+    with pytest.raises(ValueError, match=r"example_inputs must be floating-point numbers, got torch\.uint8"):
+        Head(network, "1", images.byte())
+    with (
+        pytest.raises(ValueError, match="name: layer '0' is part of a scripted module"),
+        replace_output(network, "0", lambda output: output),
+    ):
+        pass
+
+
+def test_remove_direction_of_mixed_types():
+    q = torch.tensor([0.6, 0.8, 0.0])
+    activation = torch.randn(2, 3, 4, 4)
+    expected = remove_direction(activation, q, torch.ones(3))
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        found = remove_direction(activation.to(dtype), q, torch.ones(3))
+        assert found.dtype == dtype
+        torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.02)

@@ -6,11 +6,13 @@ from collections import OrderedDict
 
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
 from compactvision import models
 from compactvision.explanation import evidence
 from compactvision.explanation.xgrad_cam import activation_maps, axioms, baselines
 from torch import nn
+from torch.nn.utils import prune
 
 
 def small(inplace=False, seed=0):
@@ -293,3 +295,144 @@ class TestErrors:
             axioms.channel_drops(small(), "relu", images, batch_size=0)
         with pytest.raises(ValueError, match=r"logits \(B, C\)"):
             evidence.gather(small()[:4], "relu", images)
+
+
+class Behind(nn.Module):
+    """A layer, and behind it ``function`` between two affine layers."""
+
+    def __init__(self, function):
+        super().__init__()
+        torch.manual_seed(0)
+        self.act, self.conv, self.fc = nn.ReLU(), nn.Conv2d(3, 4, 3), nn.Linear(64, 2)
+        self.function = function
+        self.double()
+
+    def forward(self, x):
+        return self.fc(self.function(self.conv(self.act(x))).flatten(1))
+
+
+@torch.jit.script
+def scripted_swish(x: torch.Tensor) -> torch.Tensor:
+    return x * torch.sigmoid(x)
+
+
+class TestIdentity:
+    """Eq. (5) holds for what ``bias_term`` accepts."""
+
+    X = torch.randn(3, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+
+    @pytest.mark.parametrize(
+        ("function", "name"),
+        [
+            (F.gelu, "Gelu"),
+            (F.silu, "Silu"),
+            (F.softplus, "Softplus"),
+            (torch.sigmoid, "Sigmoid"),
+            (torch.tanh, "Tanh"),
+            (F.elu, "Elu"),
+            (F.hardswish, "Hardswish"),
+            (lambda y: F.layer_norm(y, y.shape[1:]), "NativeLayerNorm"),
+            (lambda y: F.group_norm(y, 2), "NativeGroupNorm"),
+            (lambda y: F.instance_norm(y), "NativeBatchNorm"),
+            (lambda y: y * y.mean((2, 3), keepdim=True), "Mul"),
+            (lambda y: y + 0.1, "Add"),
+            (lambda y: F.pad(y, (1, 0, 1, 0), value=0.3)[..., 1:, :-1], "a constant"),
+            (lambda y: F.relu6(y * 20), "Hardtanh"),
+            (lambda y: F.conv2d(y, torch.ones(4, 4, 1, 1, dtype=y.dtype), torch.ones(4, dtype=y.dtype)), "a bias"),
+            (lambda y: scripted_swish(y), "Sigmoid"),
+        ],
+    )
+    def test_functions_that_break_it_are_refused(self, function, name):
+        with pytest.raises(ValueError, match=r"layer: Eq\. \(5\) does not hold behind 'act'") as error:
+            axioms.bias_term(Behind(function), "act", self.X)
+        assert name in str(error.value) or name == "NativeBatchNorm"
+        axioms.bias_term(Behind(function), "act", self.X, strict=False)
+
+    @pytest.mark.parametrize(
+        "function",
+        [
+            F.relu,
+            lambda y: F.relu_(y),
+            lambda y: F.leaky_relu(y, 0.1) * 3,
+            lambda y: y + y.flip(1),
+            lambda y: F.max_pool2d(F.pad(y, (1, 1, 1, 1)), 3, stride=1).clamp(min=0),
+            lambda y: F.dropout(y, training=False).abs(),
+        ],
+    )
+    def test_functions_that_keep_it_pass(self, function):
+        found = evidence.gather(Behind(function), "act", self.X)
+        rest = found.score - (found.gradient * found.activation).sum((1, 2, 3))
+        torch.testing.assert_close(axioms.bias_term(Behind(function), "act", self.X), rest)
+
+    def test_hooks_that_rewrite_and_subclasses_are_seen(self):
+        model = Behind(F.relu)
+        handle = model.conv.register_forward_hook(lambda module, args, output: output + 1)
+        with pytest.raises(ValueError, match="does not hold"):
+            axioms.bias_term(model, "act", self.X)
+        handle.remove()
+        axioms.bias_term(model, "act", self.X)
+
+        class Shifted(nn.Conv2d):
+            def forward(self, x):
+                return super().forward(x) + 1
+
+        model.conv = Shifted(3, 4, 3).double()
+        with pytest.raises(ValueError, match="does not hold"):
+            axioms.bias_term(model, "act", self.X)
+
+    def test_rewritten_weights_are_read_as_they_are(self):
+        model = Behind(F.relu)
+        prune.l1_unstructured(model.conv, "weight", 0.5)
+        prune.l1_unstructured(model.conv, "bias", 0.5)
+        found = evidence.gather(model, "act", self.X)
+        rest = found.score - (found.gradient * found.activation).sum((1, 2, 3))
+        torch.testing.assert_close(axioms.bias_term(model, "act", self.X), rest)
+
+    def test_layers_that_run_never_or_twice(self):
+        model = Behind(lambda y: y)
+        model.idle = nn.ReLU()
+        with pytest.raises(ValueError, match="'idle' runs 0 times"):
+            axioms.bias_term(model, "idle", self.X)
+        model.function = model.act
+        with pytest.raises(ValueError, match="'act' runs 2 times"):
+            axioms.bias_term(model, "act", self.X)
+
+    @pytest.mark.parametrize("name", ["resnet18", "vgg11_bn", "densenet121", "squeezenet1_1", "googlenet"])
+    def test_torchvisions_networks_pass(self, name):
+        torch.manual_seed(0)
+        options = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
+        model = torchvision.models.get_model(name, num_classes=5, **options).eval()
+        layer = {"resnet18": "layer2", "googlenet": "inception4a"}.get(name, "features.4")
+        layer = "features.pool0" if name == "densenet121" else layer
+        assert axioms.bias_term(model, layer, torch.randn(2, 3, 64, 64)).isfinite().all()
+
+
+class TestNumbers:
+    def test_inputs_of_other_types_are_named(self):
+        model, images = small(), torch.zeros(2, 3, 6, 6, dtype=torch.uint8)
+        with pytest.raises(ValueError, match=r"inputs must be of a type that the model reads, got torch\.uint8"):
+            activation_maps.XGradCAM(model, "relu")(images, 0)
+        for call in (axioms.bias_term, axioms.channel_drops):
+            with pytest.raises(ValueError, match=r"inputs must be floating-point numbers, got torch\.uint8"):
+                call(model, "relu", images)
+        with pytest.raises(ValueError, match="inputs must be a tensor, got list"):
+            axioms.bias_term(model, "relu", [1.0])
+
+    def test_a_model_that_reads_bytes(self):
+        class Bytes(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.inner = small()
+
+            def forward(self, x):
+                return self.inner(x / 255)
+
+        assert activation_maps.XGradCAM(Bytes(), "inner.relu")(torch.ones(2, 3, 6, 6).byte(), 0).shape == (2, 6, 6)
+
+    @pytest.mark.parametrize("size", [1e-3, 1.0, 1e5, 1e7, 1e15, 1e25, 1e38])
+    def test_steep_slopes_of_grad_cam_plus_plus(self, size):
+        activation = torch.tensor([[[[1.0, 2.0], [0.0, 1.0]]]])
+        gradient = torch.tensor([[[[1.0, -1.0], [2.0, 0.0]]]]) * size
+        g = gradient.double().clamp(min=0)
+        expected = (g**3 / (2 * g**2 + 4 * g**3 + 1e-6)).sum((2, 3))
+        torch.testing.assert_close(baselines.grad_cam_plus_plus_weights(activation, gradient).double(), expected)

@@ -128,7 +128,7 @@ def test_small_cnn_has_what_was_asked_for():
         (lambda: models.small_cnn(0), "num_classes must be at least 1, got 0"),
         (lambda: models.small_cnn(head="max"), "head must be .* got 'max'"),
         (lambda: models.small_cnn(dropout=1.0), r"dropout must be in \[0, 1\), got 1.0"),
-        (lambda: models.small_cnn(pool=(3,)), r"pool must hold indices .* got \[3\]"),
+        (lambda: models.small_cnn(pool=(3,)), r"pool must hold indices .* got \(3,\)"),
         (lambda: models.small_cnn(size=2), "size=2 is too small for 2"),
         (lambda: models.imagenet("resnet5"), "'resnet5'; did you mean resnet50"),
         (lambda: models.imagenet("xyzzy"), "no classification network 'xyzzy'$"),

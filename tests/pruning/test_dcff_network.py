@@ -277,6 +277,9 @@ class TestTraining:
             def __init__(self, step):
                 self.step = step
 
+            def settings(self):
+                return {}
+
             def on_step(self, state):
                 if state.step == self.step:
                     raise KeyboardInterrupt

@@ -280,15 +280,62 @@ class TestImportances:
 
     @pytest.mark.parametrize("importance", [eap.energy, eap.rank])
     def test_nothing_to_score_says_what_to_name(self, importance):
-        class Functional(nn.Sequential):
+        class Sorting(nn.Sequential):
             def forward(self, x):
-                return self[1](self[0](x).relu().mean((2, 3)))
+                return self[1](self[0](x).flatten(2).sort().values.mean(2))
 
-        model, batches = Functional(nn.Conv2d(3, 4, 3), nn.Linear(4, 10)), batches_of(32)
+        model, batches = Sorting(nn.Conv2d(3, 4, 3), nn.Linear(4, 10)), batches_of(32)
         for layers in (None, {}):
             with pytest.raises(ValueError, match=r"layers: none to score.* name each layer and the module"):
                 importance(batches, layers=layers)(model)
         assert set(importance(batches, layers={"0": "0"})(model)) == {"0"}
+
+    def test_functions_and_modules_score_alike(self):
+        class Functional(nn.Sequential):
+            def forward(self, x):
+                return self[1](self[0](x).relu().mean((2, 3)))
+
+        layers, batches = (nn.Conv2d(3, 4, 3), nn.Linear(4, 10)), batches_of(32)
+        head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        expected = eap.energy(batches)(nn.Sequential(layers[0], nn.ReLU(), head, layers[1]))
+        found = eap.energy(batches)(Functional(*layers))
+        assert set(found) == set(expected) == {"0"}
+        torch.testing.assert_close(found["0"], expected["0"])
+
+    def test_one_activation_for_every_place(self):
+        model, batches = small_resnet(), batches_of(32)
+        expected = eap.energy(batches)(model)
+        shared = nn.ReLU(inplace=True)
+        model.relu = shared
+        for stage in (model.layer1, model.layer2, model.layer3):
+            stage[0].relu1 = stage[0].relu2 = shared
+        found = eap.energy(batches)(model)
+        assert set(found) == set(expected)
+        for name, scores in expected.items():
+            torch.testing.assert_close(found[name], scores)
+        with pytest.raises(ValueError, match=r"'relu', named for 'bn1', runs 7 times .* name the block around it"):
+            eap.energy(batches, layers={"bn1": "relu"})(model)
+        blocks = eap.energy(batches, layers={"layer1.0.bn2": "layer1.0"})(model)
+        assert blocks["layer1.0.bn2"].shape == (8,)
+
+    def test_places_that_cannot_be_read(self):
+        class Unused(nn.Sequential):
+            def forward(self, x):
+                return self[0](x)
+
+        with pytest.raises(ValueError, match="layers: '1', named for '0', does not run"):
+            eap.energy(batches_of(32), layers={"0": "1"})(Unused(nn.Conv2d(3, 4, 3), nn.ReLU()))
+
+        class Two(nn.Module):
+            def forward(self, x):
+                return {"whole": x}
+
+        class Outer(nn.Sequential):
+            def forward(self, x):
+                return self[1](self[0](x))["whole"]
+
+        with pytest.raises(ValueError, match="layers: '1', named for '0', gives a dict"):
+            eap.energy(batches_of(32), layers={"0": "1"})(Outer(nn.Conv2d(3, 4, 3), Two()))
 
     def test_weights_of_nothing(self):
         with pytest.raises(ValueError, match="model has no convolution without groups and no linear layer"):

@@ -362,3 +362,18 @@ def test_refuses_an_optimizer_without_the_weights():
     for callback in (rvsm.RelaxedSplitting("l0", 0.1, 1), rvsm.Subgradient(0.1)):
         with pytest.raises(ValueError, match="the weight of '1' is in none of its groups"):
             training.fit(model, batches(), epochs=1, optimizer=optimizer, callbacks=[callback], progress=False)
+
+
+@pytest.mark.parametrize("callback", [rvsm.RelaxedSplitting("l1", 0.1, 1.0), rvsm.Subgradient(0.1)])
+def test_refuses_a_layer_that_the_loss_does_not_see(callback):
+    class Spare(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.spare = nn.Linear(3, 2), nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.fc(x)
+
+    batches = [(torch.randn(4, 3), torch.tensor([0, 1, 0, 1]))]
+    with pytest.raises(ValueError, match="layers: the loss does not depend on the weight of 'spare'; leave it out"):
+        training.fit(Spare(), batches, epochs=1, callbacks=[callback], progress=False)

@@ -164,3 +164,45 @@ def test_refuses_a_graph_without_scales():
     graph = surgery.channel_graph(model, (3, 8, 8))
     with pytest.raises(ValueError, match="no group of a graph with residual='grouped' is read through scales only"):
         slim.behind_scales(graph)
+
+
+def test_what_is_written_later_is_not_what_was_read():
+    """A sum in place on the map that a layer has read before."""
+
+    class InPlace(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv1, self.bn1 = nn.Conv2d(3, 6, 1), nn.BatchNorm2d(6)
+            self.conv2, self.bn2 = nn.Conv2d(6, 6, 1), nn.BatchNorm2d(6)
+            self.fc = nn.Linear(6, 4)
+
+        def forward(self, x):
+            stream = self.bn1(self.conv1(x)).relu_()
+            stream += self.bn2(self.conv2(stream))
+            return self.fc(stream.mean((2, 3)))
+
+    model = shaken(InPlace())
+    with torch.no_grad():
+        model.bn1.bias.add_(1)
+        model.bn2.bias.add_(2)
+    graph = slim.behind_scales(surgery.channel_graph(model, (3, 8, 8)))
+    plan = surgery.keep_plan(graph, {"conv1": [1, 2, 5]})
+    small = slim.fold_shifts(model, plan)
+    with torch.no_grad(), slim.scales_at_zero(model, plan):
+        torch.testing.assert_close(small(images(8)), model(images(8)), rtol=1e-4, atol=1e-5)
+
+
+def test_a_norm_that_bends_gives_its_bent_shift():
+    class NormThenReLU(nn.BatchNorm2d):
+        def forward(self, x):
+            return super().forward(x).relu()
+
+    model = shaken(nn.Sequential(nn.Conv2d(3, 6, 1), NormThenReLU(6), nn.Conv2d(6, 2, 1)))
+    plain = surgery.channel_graph(nn.Sequential(model[0], nn.BatchNorm2d(6), model[2]), (3, 8, 8))
+    plan = surgery.keep_plan(plain, {"0": [0, 1]})
+    with torch.no_grad(), slim.scales_at_zero(model, plan):
+        given = model[1](model[0](images(8)))
+    assert (model[1].bias < 0).any()
+    torch.testing.assert_close(
+        given[:, 2:], model[1].bias.detach().relu()[2:].view(1, -1, 1, 1).expand_as(given[:, 2:])
+    )

@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from compactvision import models, surgery
 from compactvision.surgery import criteria
 from torch import nn
@@ -170,3 +171,86 @@ def test_selections_that_stay_whole_may_have_scores(graph, random_scores):
         for name, kept in surgery.make_plan(channels, random_scores(channels), keep=0.5).keep.items()
         if name in inner.groups
     }
+
+
+def test_criteria_of_a_model_without_layers():
+    generator = torch.Generator().manual_seed(0)
+    nothing = nn.Sequential(nn.ReLU())
+    for importance in (criteria.l1(), criteria.l2(), criteria.constant(), criteria.random(generator)):
+        with pytest.raises(ValueError, match="model has no convolution without groups and no linear layer to score"):
+            importance(nothing)
+    with pytest.raises(ValueError, match="model has no BatchNorm, convolution or linear layer to score"):
+        criteria.taylor([(torch.randn(2, 3), torch.tensor([0, 1]))])(nothing)
+
+
+def test_taylor_says_when_the_loss_cannot_take_the_answers():
+    class Answers(nn.Sequential):
+        def forward(self, x):
+            return {"out": super().forward(x)}
+
+    batches, model = [(torch.randn(2, 3), torch.tensor([0, 1]))], Answers(nn.Linear(3, 2))
+    with pytest.raises(ValueError, match="loss: the model returns a dict; pass a loss that takes it"):
+        criteria.taylor(batches)(model)
+    assert set(criteria.taylor(batches, loss=lambda out, y: F.cross_entropy(out["out"], y))(model)) == {"0"}
+
+
+def test_taylor_scores_a_classifier_behind_a_network_with_norms(shaken):
+    """The hidden layers of VGG: no BatchNorm speaks for them."""
+    torch.manual_seed(0)
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 6), nn.ReLU(True), nn.Dropout(), nn.Linear(6, 3))
+    model = shaken(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(True), *head))
+    inputs, targets = torch.randn(2, 3, 8, 8), torch.tensor([0, 2])
+    scores = criteria.taylor([(inputs, targets)])(model)
+    assert set(scores) == {"1", "5"}
+    hidden = model[:6](inputs).detach().requires_grad_()
+    F.cross_entropy(model[6:](hidden * 1), targets).backward()
+    expected = (hidden * hidden.grad).sum(0).abs().detach()
+    torch.testing.assert_close(scores["5"], expected)
+    graph = surgery.channel_graph(model, (3, 8, 8))
+    assert surgery.make_plan(graph, scores, keep=0.5).widths == {"0": 2, "5": 3}
+
+
+class Backbone(nn.Module):
+    """A network whose old classifier is still there, and no longer used."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc, self.spare = nn.Conv2d(3, 4, 1), nn.Linear(4, 2), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.fc(self.conv(x).relu().mean((2, 3)))
+
+
+def test_what_did_not_run_is_left_out_of_an_importance_and_named_in_scores():
+    model = Backbone()
+    graph = surgery.channel_graph(model, (3, 4, 4))
+    assert surgery.make_plan(graph, criteria.l1(), keep=0.5).widths == {"conv": 2}
+    with pytest.raises(ValueError, match="no layer 'spare' that ran on the graph's example; leave its scores out"):
+        surgery.make_plan(graph, criteria.l1()(model), keep=0.5)
+    with pytest.raises(ValueError, match="no layer 'sparse' that ran"):  # a name that is no layer's is no rest
+        surgery.make_plan(graph, lambda _: {"conv": torch.rand(4), "sparse": torch.rand(4)}, keep=0.5)
+
+
+def test_heads_for_training_are_scored_and_train_on():
+    """GoogLeNet's two heads run in training only; their layers have scores of weights and are cut along."""
+    torch.manual_seed(0)
+    model = torchvision.models.googlenet(weights=None, init_weights=False, num_classes=5).eval()
+    graph = surgery.channel_graph(model, (3, 64, 64))
+    small = surgery.prune(model, surgery.make_plan(graph, criteria.l1(), keep=0.5)).train()
+    answers = small(torch.randn(2, 3, 64, 64))
+    sum(F.cross_entropy(each, torch.tensor([0, 3])) for each in answers).backward()
+    assert len(answers) == 3
+    assert all(parameter.grad.isfinite().all() for parameter in small.parameters())
+
+
+@pytest.mark.parametrize("scores", [{}, None, [1.0], torch.ones(3)])
+def test_no_scores_say_what_to_name(scores, graph, network):
+    channels, model = graph("resnet20_a", "grouped"), network("resnet20_a")
+    words = "scores are empty; give some for one layer of each group, conv1, layer1.0.conv1"
+    words = words if scores == {} else f"must be a mapping from names of layers to tensors, got {type(scores).__name__}"
+    with pytest.raises(ValueError, match=words):
+        surgery.make_plan(channels, scores, keep=0.5)
+    with pytest.raises(ValueError, match=words):
+        surgery.make_plan(channels, lambda _: scores, keep=0.5)
+    with pytest.raises(ValueError, match=words):
+        surgery.iterate(model, (3, 32, 32), lambda _: scores, keep=0.5)

@@ -284,7 +284,7 @@ def test_two_names_for_one_group_are_refused(graph, random_scores):
         ({"0": torch.tensor([1.0, float("nan"), 2.0, 3.0]), "2": torch.ones(2)}, r"scores\['0'\] holds NaN"),
         ({"0": torch.ones(3), "2": torch.ones(2)}, r"scores\['0'\] must have shape \(4,\), got \(3,\)"),
         ({"0": torch.ones(4, 1), "2": torch.ones(2)}, r"scores\['0'\] must have shape \(4,\), got \(4, 1\)"),
-        ({"0": [1, 2, 3, 4], "2": torch.ones(2)}, r"scores\['0'\] must have shape \(4,\), got list"),
+        ({"0": [1, 2, 3, 4], "2": torch.ones(2)}, r"scores\['0'\] must be a tensor, got \[1, 2, 3, 4\]"),
         ({"0": torch.ones(4)}, "scores: none for group '2'; give them for one of 2"),
         ({"2": torch.ones(2)}, "scores: none for group '0'; give them for one of 0, 1"),
         (SCORES | {"7": torch.ones(1)}, "scores: the network has no layer '7' that ran"),

@@ -120,3 +120,23 @@ def test_padding_by_reflection_is_refused():
     small, plan = _cut(model, {"0": [0, 2]})
     with pytest.raises(ValueError, match="layer '1' pads by 'reflect'"):
         surgery.reconstruct(model, small, plan, [torch.randn(1, 2, 7, 6)])
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_activations_in_place_change_nothing(inplace):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(inplace), nn.Conv2d(8, 6, 3), nn.ReLU(inplace), nn.Flatten(), nn.Linear(24, 4)
+    )
+    images = torch.randn(32, 3, 6, 6)
+    plan = surgery.keep_plan(surgery.channel_graph(model, (3, 6, 6)), {"0": [0, 1, 2, 3, 4]})
+    small = surgery.prune(model, plan)
+    mended = surgery.reconstruct(model, small, plan, [images])
+    wanted = model[2](model[0](images).relu()).detach()
+    error = [float((net[2](net[0](images).relu()) - wanted).square().mean()) for net in (small, mended)]
+    x = torch.nn.functional.unfold(small[0](images).relu(), 3).transpose(0, 1).flatten(1).double()
+    x = torch.cat([x, torch.ones_like(x[:1])])
+    y = wanted.transpose(0, 1).flatten(1).double()
+    best = (torch.linalg.lstsq(x.T, y.T).solution.T @ x - y).square().mean()
+    assert best <= error[1] < 1.05 * best
+    assert error[1] < error[0]

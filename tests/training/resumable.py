@@ -33,6 +33,9 @@ class Average(Callback):
     def __init__(self, pipe):
         self.pipe = pipe
 
+    def settings(self):
+        return {}  # the number of the pipe decides nothing
+
     def on_start(self, state):
         self.mean = [p.detach().clone() for p in state.model.parameters()]
         self.noise = torch.Generator().manual_seed(3)

@@ -444,13 +444,15 @@ def test_one_bar_counts_the_steps_of_the_run(monkeypatch, tmp_path):
     path, data = tmp_path / "run.pt", batches()
 
     class Stop(Callback):
+        at = 5
+
         def on_step(self, state):
-            if state.step == 5:
+            if state.step == self.at:
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit(network(), data, epochs=2, checkpoint=path, callbacks=[Stop()])
-    Stop.on_step = Callback.on_step
+        fit(network(), data, epochs=2, checkpoint=path, callbacks=[Stop()], validate=data)
+    Stop.at = None
     history = fit(network(), data, epochs=2, checkpoint=path, callbacks=[Stop()], validate=data)
     first, second = FakeBar.made
     assert (first.options["total"], first.options["initial"], first.n, first.closed) == (6, 0, 4, True)

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from compactvision.training import Callback, Stopped, fit, schedules
 from torch import nn
 from torch.optim import lr_scheduler
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 SCRIPT = Path(__file__).with_name("resumable.py")
 
@@ -89,6 +90,58 @@ def dataset():
 HALF = schedules.multi_step([2], gamma=0.5)
 
 
+class Augmented(Dataset):
+    """Samples with noise from a generator that it, or what it holds, owns."""
+
+    def __init__(self, draw, *held):
+        self.points, self.draw, self.held = dataset(), draw, held
+
+    def __len__(self):
+        return 26
+
+    def __getitem__(self, index):
+        x, target = self.points[index]
+        return x + 0.1 * self.draw(), target
+
+
+class Jitter:
+    """A transform with a generator of its own."""
+
+    def __init__(self):
+        self.random = np.random.Generator(np.random.MT19937(3))
+
+    def __call__(self):
+        return self.random.normal()
+
+
+def augmented(kind):
+    """Return batches of a data set that draws from its own generator."""
+    own = {
+        "numpy": lambda: np.random.default_rng(2).normal,
+        "numpy, another": lambda: np.random.Generator(np.random.Philox(2)).normal,
+        "numpy, old": lambda: np.random.RandomState(2).randn,
+        "python": lambda: partial(random.Random(2).gauss, 0, 1),
+        "transform": Jitter,
+        "closure": lambda: (lambda rng: lambda: rng.normal())(np.random.default_rng(4)),
+        "partial": lambda: partial(torch.rand, (), generator=torch.Generator().manual_seed(4)),
+    }
+    return DataLoader(Subset(Augmented(own[kind]()), range(26)), batch_size=4, shuffle=True)
+
+
+class Rows:
+    """Batches that draw from a generator of their own, and no data set."""
+
+    def __init__(self):
+        self.rng = np.random.default_rng(5)
+
+    def __len__(self):
+        return 7
+
+    def __iter__(self):
+        for inputs, targets in DataLoader(dataset(), batch_size=4):
+            yield inputs * self.rng.random(dtype=np.float32), targets
+
+
 class Drawn:
     """Batches that draw from Python's and NumPy's global generators while they are read."""
 
@@ -100,7 +153,10 @@ class Drawn:
             yield inputs * random.random() + np.random.rand(), targets  # noqa: NPY002
 
 
+OWN = ("numpy", "numpy, another", "numpy, old", "python", "transform", "closure", "partial")
 SOURCES = {
+    **{f"own generator: {kind}": partial(augmented, kind) for kind in OWN},
+    "own generator of the batches": Rows,
     "draws from global generators": Drawn,
     "list": lambda: list(DataLoader(dataset(), batch_size=4)),
     "loader": lambda: DataLoader(dataset(), batch_size=4, shuffle=True),
@@ -113,8 +169,9 @@ SOURCES = {
 }
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize(
+    ("name", "precision"), [*((name, "fp32") for name in SOURCES), ("loader", "fp16"), ("list", "fp16")]
+)
 def test_interrupted_runs_end_bitwise_the_same(name, precision, tmp_path):
     weights, rows = run(SOURCES[name], tmp_path / "whole.pt", Interrupt(), precision=precision)
     resumed, again = run(SOURCES[name], tmp_path / "cut.pt", Interrupt(1, 5, 6, 7, 8, 14, 20), precision=precision)

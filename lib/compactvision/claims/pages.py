@@ -16,7 +16,7 @@ from compactvision.plots.display import markdown_table
 from compactvision.plots.escape import as_code, as_html, as_markdown
 from compactvision.records import PROFILES, Record
 from compactvision.records.places import notebooks_folder
-from compactvision.records.texts import write_text
+from compactvision.records.texts import read_text, write_text
 
 SHIPPED = (TRAINED, "scaled")  # kinds of arms whose records are worth keeping
 _STATUS_NOTE = (
@@ -27,7 +27,7 @@ _STATUS_NOTE = (
 def _title(chapter: Chapter) -> str:
     folder = notebooks_folder()
     toc = folder.parent / "_toc.yml" if folder else None
-    listed = toc is not None and toc.is_file() and f"notebooks/{chapter.slug}" in toc.read_text(encoding="utf-8")
+    listed = toc is not None and toc.is_file() and f"notebooks/{chapter.slug}" in read_text(toc)
     if listed and not re.search(r"[`<>\\\n]", chapter.title):  # of what the text of a role cannot say
         return f"{{doc}}`{chapter.title} </notebooks/{chapter.slug}>`"
     return as_markdown(chapter.title)
@@ -104,7 +104,7 @@ def write_pages(folder: Path) -> list[Path]:
     for name, page in pages.items():
         text = page()
         path = folder / name
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        if not path.is_file() or path.read_bytes() != text.encode():
             write_text(path, text)
         paths.append(path)
     return paths

@@ -29,7 +29,6 @@ declares that a comparison has no randomness (counts), so that one seed is enoug
 
 from __future__ import annotations
 
-import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -38,7 +37,9 @@ from pathlib import Path
 from typing import Any
 
 from compactvision.records import PROFILES
+from compactvision.records.checks import LARGEST, is_slug
 from compactvision.records.places import claims_folder, notebooks_folder
+from compactvision.records.texts import read_text
 
 TRAINED = "trained"
 KINDS = ("exact", "scaled", TRAINED)
@@ -144,7 +145,7 @@ def slugs() -> list[str]:
     found = sorted(path.stem for path in claims_folder().glob("*.toml"))
     folder = notebooks_folder()
     toc = folder.parent / "_toc.yml" if folder else None
-    text = toc.read_text(encoding="utf-8") if toc and toc.is_file() else ""
+    text = read_text(toc) if toc and toc.is_file() else ""
     order = re.findall(r"^[ -]*file:\s*notebooks/(\w+)", text, flags=re.MULTILINE)
     return sorted(found, key=lambda slug: order.index(slug) if slug in order else len(order))
 
@@ -157,19 +158,23 @@ def load(slug: str) -> Chapter:
     ValueError
         If the slug is unknown (the known ones are listed), or the file is malformed: the message names
         the file, the claim and the field.
+    OSError
+        If the file cannot be read.
     """
     path = claims_folder() / f"{slug}.toml"
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", str(slug)) or not path.is_file():
+    if not is_slug(slug) or not path.exists():
         raise ValueError(f"slug: {slug!r} is no chapter; known are {', '.join(slugs()) or 'none'}")
-    return parse(path.read_text(encoding="utf-8"), path)
+    return parse(read_text(path), path)
 
 
 def parse(text: str, path: Path) -> Chapter:
     """Return the chapter that the text of a claim file holds; ``path`` gives the slug and serves messages."""
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path.name}: {error}") from None
+    except RecursionError:
+        raise ValueError(f"{path.name}: not TOML: it is nested too deep") from None
+    except ValueError as error:  # also of dates that no calendar has
+        raise ValueError(f"{path.name}: not TOML: {error}") from None
     _only_known(content, ("chapter", "claim"), path.name)
     where = f"{path.name}: chapter"
     head = _table(content.get("chapter"), where)
@@ -274,7 +279,7 @@ def _text(content: Mapping[str, Any], name: str, where: str) -> None:
 
 def _number(content: Mapping[str, Any], name: str, where: str) -> None:
     value = content[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
         raise ValueError(f"{where}: field {name!r} is {value!r}, not a finite number")
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compactvision import _checks as checks
 from compactvision.data import keys
 from compactvision.data.batches import Batches
 
@@ -53,6 +54,7 @@ class ImageSet:
     std: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        self._refuse_other_kinds()
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
             raise ValueError(
                 f"images must be uint8 of shape (N, C, H, W), not {self.images.dtype} {tuple(self.images.shape)}"
@@ -73,6 +75,19 @@ class ImageSet:
             low, high = int(self.targets.min()), int(self.targets.max())
             if low < 0 or high >= len(self.classes):
                 raise ValueError(f"targets run from {low} to {high}, but there are {len(self.classes)} classes")
+
+    def _refuse_other_kinds(self) -> None:
+        """Refuse parts of other types than those that are stated."""
+        if not isinstance(self.targets, Tensor):
+            raise ValueError(f"targets must be a tensor, got {checks.shown(self.targets)}")
+        checks.tensors(images=self.images)
+        checks.texts(name=self.name, provenance=self.provenance)
+        for label, check in (("classes", checks.texts), ("mean", checks.finite), ("std", checks.finite)):
+            values = getattr(self, label)
+            if not isinstance(values, (tuple, list)):
+                raise ValueError(f"{label} must be a tuple, got {checks.shown(values)}")
+            for value in values:
+                check(**{label: value})
 
     def __len__(self) -> int:
         return len(self.images)
@@ -95,6 +110,7 @@ class ImageSet:
 
     def to(self, device: str | torch.device) -> ImageSet:
         """Return the set on a device; the set itself where it is there already."""
+        checks.device(device)
         images, targets = self.images.to(device), self.targets.to(device)
         return self if images is self.images and targets is self.targets else self._with(images, targets, self.name)
 
@@ -110,7 +126,11 @@ class ImageSet:
         ValueError
             Where no image is left or a number is out of range.
         """
-        chosen = torch.as_tensor(indices, device=self.images.device)
+        try:
+            chosen = torch.as_tensor(indices, device=self.images.device)
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(f"indices must be a list of whole numbers, not {checks.shown(indices)}") from None
+        checks.tensors(indices=chosen)
         if chosen.dtype == torch.bool:
             if chosen.shape != (len(self),):
                 raise ValueError(f"indices is a mask of shape {tuple(chosen.shape)} for {len(self)} images")
@@ -132,6 +152,7 @@ class ImageSet:
         ValueError
             Where ``n`` is not in [1, N].
         """
+        checks.whole(n=n)
         if not 1 <= n <= len(self):
             raise ValueError(f"n must lie in [1, {len(self)}], not {n}")
         order, strata = self._by_content(seed=0)
@@ -154,6 +175,8 @@ class ImageSet:
         ValueError
             Where ``fraction`` is not in (0, 1) or a part would be empty.
         """
+        checks.numbers(fraction=fraction)
+        checks.whole(seed=seed)
         if not 0 < fraction < 1:
             raise ValueError(f"fraction must lie in (0, 1), not {fraction}")
         total = int(fraction * len(self) + 0.5)

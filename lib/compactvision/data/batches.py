@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compactvision import _checks as checks
 from compactvision.data import keys
 
 _ORDER, _AUGMENT = 1, 2  # separate streams of random numbers
@@ -77,11 +78,13 @@ class Batches:
         dtype: torch.dtype = torch.float32,
         channels_last: bool = False,
     ) -> None:
+        checks.whole(batch_size=batch_size, crop=crop, seed=seed)
+        checks.flags(shuffle=shuffle, flip=flip, drop_last=drop_last, channels_last=channels_last)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         if crop < 0:
             raise ValueError(f"crop must be at least 0, not {crop}")
-        if not dtype.is_floating_point:
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
             raise ValueError(f"dtype must be a floating-point type, not {dtype}")
         if drop_last and batch_size > len(images):
             raise ValueError(f"batch_size {batch_size} with drop_last leaves no batch of {len(images)} images")
@@ -104,12 +107,14 @@ class Batches:
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch (>= 0) whose order and augmentation the next loop uses."""
+        checks.whole(epoch=epoch)
         if epoch < 0:
             raise ValueError(f"epoch must be at least 0, not {epoch}")
         self.epoch = epoch
 
     def starting_at(self, step: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Iterate from batch number ``step`` of the epoch on, without making those before it."""
+        checks.whole(step=step)
         if not 0 <= step <= len(self):
             raise ValueError(f"step must lie in [0, {len(self)}], not {step}")
         return self._epoch(step)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from compactvision import _checks as checks
 from compactvision.data import curves, digits, glyphs, official, photos, scenes
 from compactvision.data.arrays import ImageSet
 
@@ -67,6 +68,9 @@ def load(
         Where files are missing, damaged, truncated, not readable or not writable. Another set is never taken instead.
     """
     builder = _builder(name)
+    checks.flags(train=train, download=download)
+    if root is not None and not isinstance(root, (str, Path)):
+        raise ValueError(f"root must be a path, got {checks.shown(root)}")
     accepted = dict(inspect.signature(builder).parameters)
     if "root" in accepted:
         return builder(train=train, root=root, download=download, **_known(name, options, set()))
@@ -101,8 +105,7 @@ def describe(name: str) -> Description:
 
 
 def _builder(name: str) -> Callable[..., ImageSet]:
-    if name not in BUILDERS:
-        raise ValueError(f"name must be one of {', '.join(BUILDERS)}, not {name!r}")
+    checks.one_of(BUILDERS, name=name)
     return BUILDERS[name]
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from compactvision import _checks as checks
 from compactvision.data import curve_paths, curve_pen, keys
 from compactvision.data.arrays import ImageSet
 from compactvision.data.curve_paths import FONTS, TASKS, WORDS, Paths
@@ -130,6 +131,8 @@ def make(
     ValueError
         For an option out of its range, or fonts or words of a handwriting, which has none.
     """
+    checks.flags(train=train)
+    checks.whole(seed=seed)
     _validate(n, task, amplitude, match, fonts, words, size)
     part = keys.key(seed, 0 if train else 1, 0xC04BE5, TASKS.index(task))
     labels = class_numbers(keys.key(part, _CLASS), n, len(CLASSES))
@@ -173,6 +176,7 @@ def load_curves(
     seed: int = 0,
 ) -> ImageSet:
     """Draw curves and return them as an image set; options are those of :func:`make`, 2,400 and 600 where n is None."""
+    checks.flags(train=train)
     n = (2_400 if train else 600) if n is None else n
     options = {"task": task, "amplitude": amplitude, "match": match, "fonts": fonts, "words": words, "size": size}
     return make(n, train=train, seed=seed, **options).image_set()
@@ -270,13 +274,15 @@ def _inked(paths: Paths, share: np.ndarray, phase: np.ndarray, unit: float) -> n
 def _validate(n, task, amplitude, match, fonts, words, size) -> None:
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise ValueError(f"n must be a whole number of at least 1, not {n!r}")
+    checks.whole(size=size)
+    checks.numbers(amplitude=amplitude)
     for label, value, known in (
         ("task", task, TASKS),
         ("match", match, MATCHES),
         ("fonts", fonts, tuple(FONTS)),
         ("words", words, WORDS),
     ):
-        if value not in known:
+        if not isinstance(value, str) or value not in known:
             raise ValueError(f"{label} must be one of {', '.join(known)}, not {value!r}")
     if not 0 <= amplitude <= 8:
         raise ValueError(f"amplitude must lie in [0, 8], not {amplitude}")

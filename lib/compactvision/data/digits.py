@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from compactvision import _checks as checks
 from compactvision.data.arrays import ImageSet
 
 LICENCE = "CC BY 4.0 (UCI Machine Learning Repository); cite Alpaydin and Kaynak 1998"
@@ -18,6 +19,7 @@ def load_digits(train: bool = True) -> ImageSet:
 
     Grey values 0..16 are spread over 0..255. The split is the same whatever order scikit-learn keeps them in.
     """
+    checks.flags(train=train)
     from sklearn.datasets import load_digits as sklearn_digits
 
     source = sklearn_digits()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from compactvision import _checks as checks
 from compactvision.data import keys, textures
 from compactvision.data.arrays import ImageSet
 from compactvision.data.outlines import FONTS, GRID, REACH, SUPPORTED, atlas
@@ -82,13 +83,13 @@ def load_glyphs(
     ValueError
         Where an option is none of these.
     """
+    checks.flags(train=train)
     n = (5_000 if train else 2_000) if n is None else n
-    if n < 1:
-        raise ValueError(f"n must be at least 1, not {n}")
-    if difficulty not in DIFFICULTIES:
-        raise ValueError(f"difficulty must be one of {', '.join(DIFFICULTIES)}, not {difficulty!r}")
-    if fonts not in FONTS:
-        raise ValueError(f"fonts must be one of {', '.join(FONTS)}, not {fonts!r}")
+    checks.counts(n=n)
+    checks.whole(seed=seed)
+    checks.one_of(DIFFICULTIES, difficulty=difficulty)
+    checks.one_of(FONTS, fonts=fonts)
+    checks.texts(characters=characters)
     unknown = sorted(set(characters) - set(SUPPORTED))
     if unknown or len(characters) < 2 or len(set(characters)) < len(characters):
         raise ValueError(f"characters must be two or more different ones of A-Z a-z 0-9, not {characters!r}")

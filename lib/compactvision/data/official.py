@@ -140,11 +140,15 @@ def folder() -> Path:
     Raises
     ------
     DataError
-        Where ``COMPACTVISION_DATA`` is set to something that is not a folder. (The cache folder is made on demand.)
+        Where ``COMPACTVISION_DATA`` is set to something that is not a folder, or not set while there is no home folder.
+        (The cache folder is made on demand.)
     """
     value = os.environ.get(VARIABLE)
     if not value:
-        return Path.home() / ".cache" / "compactvision"
+        try:
+            return Path.home() / ".cache" / "compactvision"
+        except RuntimeError:
+            raise DataError(f"there is no home folder to keep data in: set {VARIABLE} to a folder") from None
     if not Path(value).is_dir():
         raise DataError(f"{VARIABLE}={value} is not a folder: make it, correct the path, or unset the variable")
     return Path(value)

@@ -25,6 +25,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from compactvision import _checks as checks
 from compactvision.data.arrays import ImageSet
 from compactvision.data.errors import DataError
 
@@ -65,8 +66,9 @@ def load_photos(train: bool = True, size: int = 224, crop: float = 0.875) -> Ima
     DataError
         Where a package or a file in it is missing.
     """
-    if size < 1:
-        raise ValueError(f"size must be at least 1, not {size}")
+    checks.flags(train=train)
+    checks.counts(size=size)
+    checks.finite(crop=crop)
     if not 0 < crop <= 1:
         raise ValueError(f"crop must lie in (0, 1], not {crop}")
     return ImageSet(

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compactvision import _checks as checks
 from compactvision.data import keys
 from compactvision.data.arrays import ImageSet
 from compactvision.data.scene_drawing import BACKGROUNDS, COLOURS, DIFFICULTIES, FILLS, SHAPES, draw, grid
@@ -106,14 +107,26 @@ class Scenes:
         return SHAPES + FILLS + COLOURS + BACKGROUNDS, torch.cat(masks, 1)
 
     def subset(self, indices: Sequence[int] | Tensor) -> Scenes:
-        """Return the images with these numbers (or where a mask is true), in this order; at least one."""
-        chosen = torch.as_tensor(indices)
+        """Return the images with these numbers (or where a mask is true), in this order; at least one.
+
+        A ``ValueError`` tells where ``indices`` are none, or out of range.
+        """
+        try:
+            chosen = torch.as_tensor(indices)
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(f"indices must be a list of whole numbers, not {checks.shown(indices)}") from None
+        checks.tensors(indices=chosen)
         if chosen.dtype == torch.bool:
+            if chosen.shape != (len(self),):
+                raise ValueError(f"indices is a mask of shape {tuple(chosen.shape)} for {len(self)} images")
             chosen = chosen.nonzero()[:, 0]
         if chosen.ndim != 1 or len(chosen) == 0:
             raise ValueError(f"indices must be a non-empty list of numbers, not shape {tuple(chosen.shape)}")
+        inside = not chosen.is_floating_point() and -len(self) <= int(chosen.min()) and int(chosen.max()) < len(self)
+        if not inside:
+            raise ValueError(f"indices must be integers in [-{len(self)}, {len(self)}), not {checks.shown(indices)}")
         parts = {f.name: getattr(self, f.name) for f in fields(self)}
-        parts = {name: value[chosen] for name, value in parts.items() if isinstance(value, Tensor)}
+        parts = {name: value[chosen.long()] for name, value in parts.items() if isinstance(value, Tensor)}
         return replace(self, **parts, name=f"{self.name}[{len(chosen)}]")
 
     def image_set(self, targets: str = "labels", by: str | Sequence[str] = "shape") -> ImageSet:
@@ -178,6 +191,8 @@ def scenes(
     ValueError
         For an option out of its range, or more objects than cells of 14 pixels fit into the image.
     """
+    checks.flags(train=train)
+    checks.whole(seed=seed)
     low, high = _validate(n, difficulty, objects, distinct, size)
     level = DIFFICULTIES[difficulty]
     base = keys.key(seed, int(train), 0x5CE4E5)
@@ -212,17 +227,22 @@ def load_scenes(
 
 
 def _attributes(by: str | Sequence[str]) -> tuple[str, ...]:
-    names = (by,) if isinstance(by, str) else tuple(by)
-    if not names or not set(names) <= set(ATTRIBUTES) or len(set(names)) < len(names):
+    listed = isinstance(by, Sequence) and not isinstance(by, (str, bytes))
+    names = tuple(by) if listed else (by,)
+    known = all(isinstance(name, str) and name in ATTRIBUTES for name in names)
+    if not names or not known or len(set(names)) < len(names):
         raise ValueError(f"by must name different attributes out of {tuple(ATTRIBUTES)}, not {by!r}")
     return names
 
 
 def _validate(n: int, difficulty: str, objects: tuple[int, int], distinct: bool, size: int) -> tuple[int, int]:
-    if n < 1:
-        raise ValueError(f"n must be at least 1, not {n}")
-    if difficulty not in DIFFICULTIES:
-        raise ValueError(f"difficulty must be one of {tuple(DIFFICULTIES)}, not {difficulty!r}")
+    checks.counts(n=n, size=size)
+    checks.one_of(DIFFICULTIES, difficulty=difficulty)
+    checks.flags(distinct=distinct)
+    if not isinstance(objects, (tuple, list)) or len(objects) != 2:
+        raise ValueError(f"objects must be (least, largest), not {checks.shown(objects)}")
+    for place, number in enumerate(objects):
+        checks.whole(**{f"objects[{place}]": number})
     low, high = objects
     if not 1 <= low <= high:
         raise ValueError(f"objects must be (least, largest) with 1 <= least <= largest, not {objects}")

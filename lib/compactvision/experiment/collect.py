@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -58,7 +59,7 @@ def only_run(slug: str, profile: str) -> Iterator[int]:
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ("full.lock" if profile == "full" else f"{slug}-{profile}.lock")
-    with path.open("a+", encoding="utf-8") as stream:
+    with path.open("a+", encoding="utf-8", errors="replace") as stream:
         if not _lock(stream):
             stream.seek(0)
             raise RunError(f"another {profile} run is going on ({stream.read().strip()}); wait for it, or stop it")
@@ -97,12 +98,20 @@ def merged(first: Record | None, second: Record) -> Record:
     return replace(second, dirty=first.dirty or second.dirty, data=sources, runs=runs)
 
 
+def _deaf_to_interrupts() -> None:
+    """Leave Ctrl-C, which every process of a terminal hears, to the parent: it stops the seed and says so."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _one_seed(slug: str, profile: str, device: str, seed: int, recording: bool, output: Path, lock: int) -> Record:
     command = [sys.executable, "-m", "compactvision.experiment.worker"]
     command += [slug, profile, device, str(seed), str(output)] + (["--recording"] if recording else [])
     sys.stdout.flush()
     environment = {**os.environ, "MPLBACKEND": "Agg"}
-    process = subprocess.Popen(command, env=environment, pass_fds=(lock,) if os.name == "posix" else ())
+    posix = os.name == "posix"
+    process = subprocess.Popen(
+        command, env=environment, pass_fds=(lock,) if posix else (), preexec_fn=_deaf_to_interrupts if posix else None
+    )
     try:
         status = process.wait()
     except BaseException:

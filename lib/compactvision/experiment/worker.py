@@ -84,7 +84,11 @@ def main(arguments: list[str]) -> int:
         sys.stdout.flush()
         traceback.print_exc()
         return 1
-    records.write(record, asked.output)
+    try:
+        records.write(record, asked.output)
+    except OSError as error:
+        print(f"the record of seed {asked.seed} cannot be written: {error}", file=sys.stderr)  # noqa: T201
+        return 1
     return 0
 
 

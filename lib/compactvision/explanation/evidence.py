@@ -83,7 +83,7 @@ def gather(model: nn.Module, layer: str, inputs: Tensor, targets: int | Tensor |
         return kept[0].clone()  # what follows may write to it
 
     with torch.inference_mode(False), evaluating(model), hooks.replace_output(model, layer, cut):
-        logits = model(inputs.clone() if inputs.is_inference() else inputs)
+        logits = _run(model, inputs.clone() if inputs.is_inference() else inputs)
         if not kept:
             raise ValueError(f"layer: {layer!r} does not run in a forward pass")
         chosen = chosen_targets(logits, targets)
@@ -115,8 +115,26 @@ def wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
+def _run(model: nn.Module, inputs: Tensor) -> Tensor:
+    try:
+        return model(inputs)
+    except RuntimeError as error:
+        if inputs.is_floating_point():
+            raise
+        raise ValueError(f"inputs must be of a type that the model reads, got {inputs.dtype}: {error}") from error
+
+
+def check_floating(inputs: Tensor, name: str = "inputs") -> None:
+    """Raise a ValueError unless the inputs are a tensor of floating-point numbers."""
+    if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
+        what = inputs.dtype if isinstance(inputs, Tensor) else type(inputs).__name__
+        raise ValueError(f"{name} must be floating-point numbers, got {what}")
+
+
 def check_inputs(inputs: Tensor) -> None:
     """Raise a ValueError unless the inputs are a batch (B, ...), not empty, of finite numbers."""
+    if not isinstance(inputs, Tensor):
+        raise ValueError(f"inputs must be a tensor, got {type(inputs).__name__}")
     if inputs.ndim < 2 or len(inputs) == 0:
         raise ValueError(f"inputs must be a batch that is not empty, got shape {tuple(inputs.shape)}")
     if not torch.isfinite(inputs).all():

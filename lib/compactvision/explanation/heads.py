@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from compactvision.explanation.evidence import check_floating
 from compactvision.hooks import capture
 from compactvision.measure.state import evaluating, placement
 
@@ -43,18 +44,19 @@ class Head:
     Raises
     ------
     ValueError
-        If ``layer`` is unknown, does not run exactly once or gives no tensor (B, U, ...), or the model's output does
-        not follow from the layer's output alone.
+        If ``example_inputs`` are no floating-point numbers, ``layer`` is unknown, does not run exactly once or gives
+        no tensor (B, U, ...), or the model's output does not follow from the layer's output alone.
     """
 
     def __init__(self, model: nn.Module, layer: str, example_inputs: Tensor) -> None:
         modules = dict(model.named_modules())
         if layer not in modules or not layer:
             raise ValueError(f"layer: {layer!r} is no module of this {type(model).__name__}")
+        check_floating(example_inputs, "example_inputs")
         self.model, self.layer = model, layer
         self._module = modules[layer]
         self._input = example_inputs[:1].new_full((1, *example_inputs.shape[1:]), torch.nan)
-        self._works_in_place = True
+        self._written: set[nn.Module | None] = set()  # modules (None: the input) whose output is written to behind them
         with evaluating(model):
             finished, self.output = _trace(model, example_inputs, self._module)
             self.activation, self._before = self._read(finished, len(example_inputs))
@@ -62,19 +64,25 @@ class Head:
 
     def __call__(self, activation: Tensor) -> Tensor:
         """Map the layer's output (B, U, ...) to the model's output (B, ...), in the model's current mode."""
+        return self._replay(activation, lambda module, output: output.clone() if module in self._written else output)
+
+    def _replay(self, activation: Tensor, hand: Callable[[nn.Module | None, Tensor], Tensor]) -> Tensor:
+        """Run the model on what ``hand`` makes of each module's output and of the input, whose module is None."""
         count = len(activation)
         with ExitStack() as stack:
             for module, output in self._before:
-                stack.enter_context(_forward(module, _constant(output.expand(count, *output.shape[1:]))))
-            given = activation.clone() if self._works_in_place else activation
-            stack.enter_context(_forward(self._module, _constant(given)))
-            return self.model(self._input.expand(count, *self._input.shape[1:]))
+                stack.enter_context(_forward(module, hand, output.expand(count, *output.shape[1:])))
+            stack.enter_context(_forward(self._module, hand, activation))
+            return self.model(hand(None, self._input.expand(count, *self._input.shape[1:])))
 
     def _read(self, finished: list[tuple[nn.Module, object]], count: int) -> tuple[Tensor, list]:
         """Return the layer's output, and what each module that ended before it gives in a replay."""
         ends = [place for place, (module, _) in enumerate(finished) if module is self._module]
         if len(ends) != 1:
-            raise ValueError(f"layer: {self.layer!r} runs {len(ends)} times in a forward pass, not once")
+            raise ValueError(
+                f"layer: {self.layer!r} runs {len(ends)} times in a forward pass, not once; name the block around it "
+                "or a module behind it"
+            )
         activation = finished[ends[0]][1]
         if not isinstance(activation, Tensor) or activation.ndim < 2 or len(activation) != count:
             raise ValueError(f"layer: {self.layer!r} gives no tensor (B, U, ...) for a batch of {count} inputs")
@@ -90,17 +98,22 @@ class Head:
         return activation, before
 
     def _check(self) -> None:
-        """Compare a replay with the traced run, and find out whether the part behind writes into what it is given."""
+        """Compare a replay with the traced run, and find out which modules' outputs are written to."""
         if not isinstance(self.output, Tensor):
             raise ValueError(f"model: it returns a {type(self.output).__name__}, not a tensor of logits")
-        self._works_in_place, given = False, self.activation.clone()
+        handed: list[tuple[nn.Module | None, Tensor]] = []
+
+        def hand(module: nn.Module | None, output: Tensor) -> Tensor:
+            handed.append((module, output.clone()))
+            return handed[-1][1]
+
         try:
-            again = self(given)
+            again = self._replay(self.activation, hand)
         except RuntimeError as error:
             raise ValueError(f"layer: what comes behind {self.layer!r} cannot be run alone: {error}") from error
         if again.isnan().any() or not torch.allclose(again, self.output, rtol=1e-4, atol=1e-5):
             raise ValueError(f"layer: {self.layer!r}: {_NOT_ALONE}")
-        self._works_in_place = not torch.equal(given, self.activation)
+        self._written = {module for module, output in handed if output.is_inference() or output._version}
 
 
 def _trace(model: nn.Module, example_inputs: Tensor, layer: nn.Module) -> tuple[list[tuple[nn.Module, object]], Tensor]:
@@ -113,20 +126,17 @@ def _trace(model: nn.Module, example_inputs: Tensor, layer: nn.Module) -> tuple[
 
     with ExitStack() as stack:
         for module in model.modules():
-            stack.callback(module.register_forward_hook(note).remove)
+            if not isinstance(module, torch.jit.ScriptModule):  # takes no hooks
+                stack.callback(module.register_forward_hook(note).remove)
         output = model(example_inputs)
     return finished, output
 
 
-def _constant(output: Tensor) -> Callable[..., Tensor]:
-    return lambda *_, **__: output
-
-
 @contextmanager
-def _forward(module: nn.Module, function: Callable[..., Tensor]) -> Iterator[None]:
-    """Let a module compute another function inside the block."""
+def _forward(module: nn.Module, hand: Callable[[nn.Module, Tensor], Tensor], output: Tensor) -> Iterator[None]:
+    """Let a module give what ``hand`` makes of it and an output, inside the block."""
     own = vars(module).get("forward")
-    module.forward = function
+    module.forward = lambda *_, **__: hand(module, output)
     try:
         yield
     finally:
@@ -208,7 +218,7 @@ def cache_layer(model: nn.Module, layer: str, batches: Iterable[tuple[Tensor, Te
     if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._NormBase)):
         raise ValueError(
             f"layer: {layer!r} is a {type(module).__name__}; name the activation function after it, since zero before "
-            "that is not zero behind it"
+            "that is not zero behind it. Where that is no module (F.relu), name the pooling or the block behind it"
         )
     device, _ = placement(model)
     head, parts = None, []

@@ -63,7 +63,7 @@ def operations(model: nn.Module, example_inputs: ExampleInputs) -> dict[str, int
     Raises
     ------
     ValueError
-        If ``example_inputs`` has no batch dimension, or a fused operator hides its arithmetic.
+        If ``example_inputs`` has no batch dimension, or an operator runs whose arithmetic is not known (named).
     """
     total: Counter[str] = Counter()
     for counter in _operations_by_module(model, example_inputs).values():
@@ -104,6 +104,7 @@ def macs_by_module(
 
     An operation belongs to the innermost module whose ``forward`` is running, so the values add up to :func:`macs`:
     a functional call belongs to the module that makes it (the root is ""), and a module that runs twice counts twice.
+    What a scripted module executes belongs to the module around it.
 
     Parameters
     ----------
@@ -172,9 +173,11 @@ def _operations_by_module(model: nn.Module, example_inputs: ExampleInputs) -> di
 
 @contextmanager
 def _running_module(model: nn.Module, stack: list[str]) -> Iterator[None]:
-    """Keep on the stack the names of the modules whose ``forward`` is running, innermost last."""
+    """Keep on the stack the names of the modules whose ``forward`` is running, innermost last; not of scripted ones."""
     with ExitStack() as hooks:
         for name, module in model.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue  # takes no hooks
             enter = module.register_forward_pre_hook(lambda *_, name=name: stack.append(name))
             hooks.callback(enter.remove)
             leave = module.register_forward_hook(lambda *_: stack.pop() and None, always_call=True)

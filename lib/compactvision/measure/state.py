@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
+
 ExampleInputs = Tensor | Sequence[int] | Sequence[Tensor]
 """Input with a batch dimension, shape (C, H, W) of one, or several inputs with a batch dimension each."""
 
@@ -15,7 +17,7 @@ ExampleInputs = Tensor | Sequence[int] | Sequence[Tensor]
 @contextmanager
 def modes_kept(model: nn.Module) -> Iterator[None]:
     """Put the training flag of every module back on leaving."""
-    flags = [(module, module.training) for module in model.modules()]
+    flags = [(module, module.training) for module in model.modules() if hasattr(module, "training")]  # else frozen
     try:
         yield
     finally:
@@ -29,10 +31,12 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
     The training flag is kept for each module on its own, so a partly frozen network stays partly frozen.
     """
-    buffers = [_remember(module, name) for module in model.modules() for name in module._buffers]
+    checks.networks(model=model)
+    buffers = [_remember(module, name) for module in model.modules() for name, _ in module._buffers.items()]
     with modes_kept(model), torch.no_grad():
         try:
-            model.eval()
+            if hasattr(model, "training"):
+                model.eval()
             yield
         finally:
             for restore in buffers:
@@ -48,7 +52,8 @@ def _remember(module: nn.Module, name: str) -> Callable[[], None]:
     version = None if buffer.is_inference() else buffer._version
 
     def restore() -> None:
-        if version is None or buffer._version != version:
+        written = version is None or buffer._version != version  # statistics of BatchNorm change without a new version
+        if written or not (buffer.is_meta or torch.equal(buffer, before)):
             with torch.inference_mode():
                 buffer.copy_(before)
         module._buffers[name] = buffer
@@ -75,18 +80,22 @@ def inputs_from(model: nn.Module, example_inputs: ExampleInputs) -> tuple[Tensor
         If ``example_inputs`` is empty, mixes tensors with other things, or a tensor has no batch dimension or an
         empty one.
     """
+    checks.networks(model=model)
     device, dtype = placement(model)
     if isinstance(example_inputs, Tensor):
         example_inputs = (example_inputs,)
-    items = tuple(example_inputs)
+    items = tuple(example_inputs) if isinstance(example_inputs, Sequence) else ()
     if items and all(isinstance(item, int) and item > 0 for item in items):
         generator = torch.Generator().manual_seed(0)
         return (torch.randn(1, *items, generator=generator, device="cpu").to(device, dtype),)
     if not items or not all(isinstance(item, Tensor) for item in items):
         raise ValueError(
-            f"example_inputs must be a tensor, a shape of positive integers or several tensors, got {example_inputs!r}"
+            "example_inputs must be a tensor, a shape of positive integers or several tensors, "
+            f"got {checks.shown(example_inputs)}"
         )
     for item in items:
+        if device.type != "meta":
+            checks.tensors(example_inputs=item)
         if item.ndim < 2 or item.shape[0] == 0:
             raise ValueError(
                 f"example_inputs must have a batch dimension that is not empty, got shape {tuple(item.shape)}"

@@ -11,7 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from compactvision import _checks as checks
 from compactvision.measure.state import ExampleInputs, evaluating, inputs_from
+
+MOST_THREADS = 1024
+"""More than this ends the process on many machines."""
 
 
 @dataclass(frozen=True)
@@ -162,12 +166,13 @@ def latency_ratio(
 
 
 def _validate(warmup: int, repeats: int, threads: int | None) -> None:
+    checks.whole(warmup=warmup)
+    threads = 1 if threads is None else threads
+    checks.counts(repeats=repeats, threads=threads)
+    if threads > MOST_THREADS:
+        raise ValueError(f"threads must be at most {MOST_THREADS}, got {threads}")
     if warmup < 0:
         raise ValueError(f"warmup must not be negative, got {warmup}")
-    if repeats < 1:
-        raise ValueError(f"repeats must be at least 1, got {repeats}")
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
 
 
 @contextmanager

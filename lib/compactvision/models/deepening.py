@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from compactvision import _checks as checks
 from compactvision.models.resnet import ResNet
 
 
@@ -26,8 +27,12 @@ def deepened(model: ResNet, blocks: int, *, generator: torch.Generator | None = 
     Raises
     ------
     ValueError
-        If ``blocks`` is smaller than the model's.
+        If ``model`` is another network, or ``blocks`` is smaller than the model's.
     """
+    if not isinstance(model, ResNet):
+        raise ValueError(f"model must be a ResNet of this package, got {checks.shown(model)}")
+    checks.counts(blocks=blocks)
+    checks.generators(generator=generator)
     stem, first = model.conv1, model.layer2[0].shortcut
     present = len(model.layer1)
     if blocks < present:

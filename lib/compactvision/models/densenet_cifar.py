@@ -11,7 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compactvision.models.layers import initialise_, refuse_counts
+from compactvision import _checks as checks
+from compactvision.models.layers import initialise_, refuse_images
 
 
 class DenseLayer(nn.Module):
@@ -89,7 +90,7 @@ class DenseNet(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        refuse_counts(layers=layers, growth=growth, num_classes=num_classes, in_channels=in_channels)
+        checks.counts(layers=layers, growth=growth, num_classes=num_classes, in_channels=in_channels)
         stem = 2 * growth
         added = layers * growth  # channels that one block appends
         self.conv1 = nn.Conv2d(in_channels, stem, 3, padding=1, bias=False)
@@ -106,6 +107,7 @@ class DenseNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (B, C, H, W) to logits (B, num_classes); shapes for growth 12 and 12 layers a block."""
+        refuse_images(x, self.conv1)
         x = self.dense1(self.conv1(x))  # (B, 168, 32, 32)
         x = self.dense2(self.trans1(x))  # (B, 312, 16, 16)
         x = self.dense3(self.trans2(x))  # (B, 456, 8, 8)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compactvision.models.layers import initialise_
+from compactvision import _checks as checks
+from compactvision.models.layers import initialise_, refuse_images
 
 STAGES = (  # expansion, blocks, channels, kernel, stride of the first block
     (1, 1, 16, 3, 1),
@@ -80,16 +81,14 @@ class EfficientNetLite(nn.Module):
     Raises
     ------
     ValueError
-        If a count is below 1.
+        If a count is below 1; in ``forward`` if images have other sides.
     """
 
     def __init__(
         self, num_classes: int = 1000, *, in_channels: int = 3, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
-        for name, value in {"num_classes": num_classes, "in_channels": in_channels}.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        checks.counts(num_classes=num_classes, in_channels=in_channels)
         self.pad = _padding(3, 2)
         self.conv_stem = nn.Conv2d(in_channels, STEM, 3, 2, bias=False)
         self.bn0 = _norm(STEM)
@@ -109,6 +108,9 @@ class EfficientNetLite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (B, C, H, W) to logits (B, num_classes); shapes for 224 x 224 pixels."""
+        refuse_images(x, self.conv_stem)
+        if x.shape[2] % 32 or x.shape[3] % 32:
+            raise ValueError(f"x must have sides that are multiples of 32 pixels, got {x.shape[2]} x {x.shape[3]}")
         x = self.relu0(self.bn0(self.conv_stem(self.pad(x))))  # (B, 32, 112, 112)
         x = self.blocks(x)  # (B, 320, 7, 7)
         x = self.relu1(self.bn1(self.conv_head(x)))  # (B, 1280, 7, 7)

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from compactvision.models.layers import initialise_, refuse_counts
+from compactvision import _checks as checks
+from compactvision.models.layers import initialise_, refuse_images
 
 INCEPTIONS: dict[str, tuple[int, int, int, int, int, int]] = {
     "a3": (64, 96, 128, 16, 32, 32),
@@ -75,7 +76,7 @@ class GoogLeNet(nn.Module):
         self, num_classes: int = 10, *, in_channels: int = 3, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
-        refuse_counts(num_classes=num_classes, in_channels=in_channels)
+        checks.counts(num_classes=num_classes, in_channels=in_channels)
         self.stem = nn.Sequential(*_unit(in_channels, 192, 3))
         channels = 192
         for name, widths in INCEPTIONS.items():
@@ -90,6 +91,7 @@ class GoogLeNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (B, C, H, W) to logits (B, num_classes)."""
+        refuse_images(x, self.stem[0])
         x = self.stem(x)  # (B, 192, 32, 32)
         x = self.pool3(self.b3(self.a3(x)))  # (B, 480, 16, 16)
         for inception in (self.a4, self.b4, self.c4, self.d4, self.e4):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from compactvision import _checks as checks
 
 
 class ChannelMap(nn.Module):
@@ -33,14 +35,15 @@ class ChannelMap(nn.Module):
     Raises
     ------
     ValueError
-        If an entry of ``source`` is below -1 or not below ``in_channels``, or ``stride`` is below 1.
+        If an entry of ``source`` is below -1 or not below ``in_channels``, or ``stride`` is below 1; in ``forward`` if
+        the input has other channels.
     """
 
     source: Tensor
 
     def __init__(self, source: Sequence[int], in_channels: int, stride: int = 1) -> None:
         super().__init__()
-        refuse_counts(stride=stride)
+        checks.counts(stride=stride)
         self.stride = stride
         self.register_buffer("source", torch.empty(0, dtype=torch.long))
         self.set_source(source, in_channels)
@@ -57,7 +60,13 @@ class ChannelMap(nn.Module):
 
     def set_source(self, source: Sequence[int], in_channels: int) -> None:
         """Replace the map; see the class for ``source`` and ``in_channels``."""
-        entries = [int(entry) for entry in source]
+        checks.whole(in_channels=in_channels)
+        if isinstance(source, str) or not isinstance(source, Iterable):
+            raise ValueError(f"source must be a sequence of whole numbers, got {checks.shown(source)}")
+        entries = list(source)
+        for place, entry in enumerate(entries):
+            checks.whole(**{f"source[{place}]": entry})
+        entries = [int(entry) for entry in entries]
         for entry in entries:
             if not -1 <= entry < in_channels:
                 raise ValueError(
@@ -70,9 +79,11 @@ class ChannelMap(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C_in, H, W) to (B, C_out, ceil(H / stride), ceil(W / stride)); stride 1 also (B, C_in) and others."""
-        if x.shape[1] != self.in_channels:
-            raise ValueError(f"input has {x.shape[1]} channels, this channel map reads {self.in_channels}")
+        if not isinstance(x, Tensor) or x.layout != torch.strided or x.ndim < 2 or x.shape[1] != self.in_channels:
+            raise ValueError(f"x must have the {self.in_channels} channels that the map reads, got {checks.shown(x)}")
         if self.stride > 1:
+            if x.ndim != 4:
+                raise ValueError(f"x must be (B, C, H, W) for a stride of {self.stride}, got {checks.shown(x)}")
             x = x[:, :, :: self.stride, :: self.stride]  # (B, C_in, H', W')
         pixels = (0, 0) * (x.dim() - 2)  # no padding in the dimensions behind the channels
         if self._run is not None:
@@ -116,8 +127,9 @@ def option_a_shortcut(in_channels: int, out_channels: int, stride: int) -> Chann
     Raises
     ------
     ValueError
-        If ``out_channels`` is below ``in_channels``.
+        If ``out_channels`` is below ``in_channels``, or a count is below 1.
     """
+    checks.counts(in_channels=in_channels, out_channels=out_channels)
     if out_channels < in_channels:
         raise ValueError(f"out_channels={out_channels} is below in_channels={in_channels}; option A only adds channels")
     missing = out_channels - in_channels
@@ -126,11 +138,24 @@ def option_a_shortcut(in_channels: int, out_channels: int, stride: int) -> Chann
     return ChannelMap(source, in_channels, stride)
 
 
-def refuse_counts(**counts: int | None) -> None:
-    """Raise a ``ValueError`` naming the first number that is below 1; None stands for a part that is left out."""
-    for name, value in counts.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+def refuse_images(x: Tensor, first: nn.Module) -> None:
+    """Raise a ``ValueError`` where images are not (B, C, H, W) of the kind that a network's first convolution reads.
+
+    What cannot be known of another layer in its place is not looked at.
+    """
+    channels, weight = getattr(first, "in_channels", None), getattr(first, "weight", None)
+    if (
+        not isinstance(x, Tensor)
+        or x.layout != torch.strided
+        or x.ndim != 4
+        or channels not in (None, x.shape[1])
+        or 0 in x.shape[2:]
+    ):
+        raise ValueError(f"x must be images (B, {channels or 'C'}, H, W), got {checks.shown(x)}")
+    if not isinstance(weight, Tensor) or (x.dtype, x.device) == (weight.dtype, weight.device):
+        return
+    if x.device != weight.device or not torch.is_autocast_enabled(x.device.type):
+        raise ValueError(f"x must be {weight.dtype} on {weight.device} as the network is, got {checks.shown(x)}")
 
 
 def initialise_(model: nn.Module, generator: torch.Generator | None = None) -> None:
@@ -145,7 +170,14 @@ def initialise_(model: nn.Module, generator: torch.Generator | None = None) -> N
         Changed in place.
     generator : torch.Generator, optional
         Source of the random numbers; PyTorch's global one by default.
+
+    Raises
+    ------
+    ValueError
+        If ``model`` is no module or ``generator`` no generator of torch.
     """
+    checks.networks(model=model)
+    checks.generators(generator=generator)
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compactvision.models.layers import initialise_, refuse_counts
+from compactvision import _checks as checks
+from compactvision.models.layers import initialise_, refuse_images
 
 EXPANSION = 4
 """Channels of the stream for each channel of a bottleneck's middle."""
@@ -86,7 +87,7 @@ class PreResNet(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        refuse_counts(blocks=blocks, num_classes=num_classes, in_channels=in_channels, width=width)
+        checks.counts(blocks=blocks, num_classes=num_classes, in_channels=in_channels, width=width)
         self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
         self.layer1 = _stage(width, width, blocks, 1)
         self.layer2 = _stage(EXPANSION * width, 2 * width, blocks, 2)
@@ -99,6 +100,7 @@ class PreResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (B, C, H, W) to logits (B, num_classes); shapes for ``width=16``."""
+        refuse_images(x, self.conv1)
         x = self.layer1(self.conv1(x))  # (B, 64, 32, 32)
         x = self.layer2(x)  # (B, 128, 16, 16)
         x = self.layer3(x)  # (B, 256, 8, 8)

@@ -12,7 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compactvision.models.layers import initialise_, option_a_shortcut, refuse_counts
+from compactvision import _checks as checks
+from compactvision.models.layers import initialise_, option_a_shortcut, refuse_images
 
 
 class BasicBlock(nn.Module):
@@ -31,6 +32,8 @@ class BasicBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1, shortcut: str = "A") -> None:
         super().__init__()
+        checks.counts(in_channels=in_channels, out_channels=out_channels, stride=stride)
+        checks.one_of("AB", shortcut=shortcut)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.relu1 = nn.ReLU()
@@ -41,6 +44,7 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C_in, H, W) to (B, C_out, H / stride, W / stride)."""
+        refuse_images(x, self.conv1)
         out = self.relu1(self.bn1(self.conv1(x)))  # (B, C_out, H', W')
         out = self.bn2(self.conv2(out))  # (B, C_out, H', W')
         return self.relu2(out + self.shortcut(x))
@@ -92,7 +96,7 @@ class ResNet(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        refuse_counts(blocks=blocks, num_classes=num_classes, in_channels=in_channels, width=width)
+        checks.counts(blocks=blocks, num_classes=num_classes, in_channels=in_channels, width=width)
         if shortcut not in ("A", "B"):
             raise ValueError(f'shortcut must be "A" or "B", got {shortcut!r}')
         self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
@@ -107,6 +111,7 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (B, C, H, W) to logits (B, num_classes)."""
+        refuse_images(x, self.conv1)
         x = self.relu(self.bn1(self.conv1(x)))  # (B, 16, 32, 32)
         x = self.layer1(x)  # (B, 16, 32, 32)
         x = self.layer2(x)  # (B, 32, 16, 16)

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from compactvision import _checks as checks
 from compactvision.models import imagenet_weights, resnet
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
@@ -49,6 +50,7 @@ def pretrained(name: str) -> nn.Module:
     """
     from safetensors.torch import load
 
+    checks.texts(name=name)
     if name == imagenet_weights.NAME:
         return imagenet_weights.load_efficientnet_lite0()
     record = pretrained_record(name)
@@ -72,6 +74,7 @@ def pretrained_record(name: str) -> dict:
     ValueError
         If the name is unknown or its weights are not shipped.
     """
+    checks.texts(name=name)
     if name == imagenet_weights.NAME:
         raise ValueError(f"name: {name!r} was trained elsewhere; the book has no record of it")
     if name not in BUILDERS:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from compactvision.models.layers import initialise_, refuse_counts
+from compactvision import _checks as checks
+from compactvision.models.layers import initialise_, refuse_images
 
 
 class SmallCNN(nn.Module):
@@ -54,8 +55,10 @@ class SmallCNN(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        pooled = set(range(len(widths) - 1) if pool is None else pool)
-        _validate(num_classes, widths, head, dropout, pooled, in_channels, size)
+        checks.counts(num_classes=num_classes, in_channels=in_channels, size=size)
+        if isinstance(widths, str) or not isinstance(widths, Sequence) or len(widths) == 0:
+            raise ValueError(f"widths must be a non-empty sequence of whole numbers, got {checks.shown(widths)}")
+        pooled = _validate(widths, head, dropout, range(len(widths) - 1) if pool is None else pool, size)
         layers: list[nn.Module] = []
         channels = in_channels
         for index, width in enumerate(widths):
@@ -75,22 +78,26 @@ class SmallCNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (B, C, H, W) to logits (B, num_classes)."""
+        refuse_images(x, self.features[0])
         x = self.avgpool(self.features(x))  # (B, widths[-1], 1, 1), or (B, widths[-1], H', W') with head="fc"
         return self.classifier(self.dropout(torch.flatten(x, 1)))
 
 
-def _validate(num_classes, widths, head, dropout, pooled, in_channels, size) -> None:
-    if len(widths) == 0 or min(widths) < 1:
-        raise ValueError(f"widths must be a non-empty sequence of positive integers, got {tuple(widths)}")
-    refuse_counts(num_classes=num_classes, in_channels=in_channels)
+def _validate(widths: Sequence[int], head: str, dropout: float, pool: Iterable[int], size: int) -> set[int]:
+    """Check arguments that depend on one another; return the convolutions that a max-pooling follows."""
+    checks.counts(**{f"widths[{place}]": 0 if width is None else width for place, width in enumerate(widths)})
     if head not in ("gap", "fc"):
         raise ValueError(f'head must be "gap" or "fc", got {head!r}')
+    checks.numbers(dropout=dropout)
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-    if not pooled <= set(range(len(widths))):
-        raise ValueError(f"pool must hold indices of widths (0 to {len(widths) - 1}), got {sorted(pooled)}")
+    places = list(pool) if isinstance(pool, Iterable) else [pool]
+    if any(type(place) is not int or not 0 <= place < len(widths) for place in places):
+        raise ValueError(f"pool must hold indices of widths (0 to {len(widths) - 1}), got {checks.shown(pool)}")
+    pooled = set(places)
     if size >> len(pooled) < 1:
         raise ValueError(f"size={size} is too small for {len(pooled)} max-poolings")
+    return pooled
 
 
 def small_cnn(num_classes: int = 10, widths: Sequence[int] = (16, 32, 64), **options) -> SmallCNN:

@@ -6,6 +6,8 @@ import difflib
 
 from torch import nn
 
+from compactvision import _checks as checks
+
 
 def imagenet(name: str, num_classes: int = 1000, **options) -> nn.Module:
     """Return one of torchvision's classification networks without weights, its activations not in place.
@@ -25,10 +27,13 @@ def imagenet(name: str, num_classes: int = 1000, **options) -> nn.Module:
     Raises
     ------
     ValueError
-        If torchvision has no classification network of this name; close matches are listed.
+        If torchvision has no classification network of this name; close matches are listed. If ``num_classes`` is below
+        1.
     """
     import torchvision
 
+    checks.texts(name=name)
+    checks.counts(num_classes=num_classes)
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
         close = difflib.get_close_matches(name, known, n=3)

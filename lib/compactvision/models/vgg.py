@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compactvision.models.layers import initialise_, refuse_counts
+from compactvision import _checks as checks
+from compactvision.models.layers import initialise_, refuse_images
 
 GROUPS: dict[int, tuple[int, ...]] = {
     11: (1, 1, 2, 2, 2),
@@ -56,9 +57,10 @@ class VGG(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        checks.whole(depth=depth)
         if depth not in GROUPS:
             raise ValueError(f"depth must be one of {tuple(GROUPS)}, got {depth}")
-        refuse_counts(num_classes=num_classes, hidden=hidden, in_channels=in_channels)
+        checks.counts(num_classes=num_classes, hidden=1 if hidden is None else hidden, in_channels=in_channels)
         self.features = _features(GROUPS[depth], in_channels, conv_bias)
         self.avgpool = nn.AvgPool2d(2)
         self.classifier: nn.Module = nn.Linear(512, num_classes)
@@ -70,6 +72,7 @@ class VGG(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (B, C, 32, 32) to logits (B, num_classes)."""
+        refuse_images(x, self.features[0])
         if x.shape[-2:] != (32, 32):
             raise ValueError(f"images must be 32 x 32 for this VGG, got {x.shape[-2]} x {x.shape[-1]}")
         x = self.features(x)  # (B, 512, 2, 2)

@@ -6,6 +6,8 @@ import re
 import subprocess
 from pathlib import Path
 
+from compactvision.records.texts import read_text
+
 _SOURCE = Path("lib") / "compactvision" / "_repository.py"
 _ADDRESS = re.compile(r"https://github\.com/([A-Za-z0-9](?:[A-Za-z0-9-]{0,38}))/([A-Za-z0-9._-]{1,100})")
 _END = r"(?![\w-])"
@@ -43,7 +45,7 @@ def set_repository(url: str, root: Path) -> list[Path]:
     """
     owner, name = _parts(url.strip().rstrip("/").removesuffix(".git"))
     source = root / _SOURCE
-    present = re.search(r'REPOSITORY = "([^"]+)"', source.read_text(encoding="utf-8")) if source.is_file() else None
+    present = re.search(r'REPOSITORY = "([^"]+)"', read_text(source)) if source.is_file() else None
     if not present:
         raise ValueError(f"root: {_SOURCE.as_posix()} is not there; run this in a clone of the book")
     old_owner, old_name = _parts(present[1])

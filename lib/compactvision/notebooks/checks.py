@@ -8,7 +8,17 @@ from typing import Any
 
 from compactvision.claims import schema
 from compactvision.notebooks.plain import compiled, parameters_cell
-from compactvision.notebooks.sources import Cell, Notebook, code_cells, code_digest, joined, read, setup_cell, tags_of
+from compactvision.notebooks.sources import (
+    Cell,
+    Notebook,
+    code_cells,
+    code_digest,
+    is_text,
+    joined,
+    read,
+    setup_cell,
+    tags_of,
+)
 from compactvision.notebooks.stored import package_digest
 
 TEMPLATE = (
@@ -55,7 +65,7 @@ def problems(path: Path) -> list[str]:
     notebook = read(path)
     cells = code_cells(notebook)
     found = []
-    if notebook["metadata"].get("kernelspec", {}).get("name") != "python3":
+    if _kernel(notebook) != "python3":
         found.append("the kernel is not 'python3'")
     if path.stat().st_size > LARGEST:
         found.append(f"it has {path.stat().st_size:,} bytes; at most {LARGEST:,} are allowed")
@@ -66,6 +76,11 @@ def problems(path: Path) -> list[str]:
         found += [f"code cell {number}: {text}" for text in _cell_problems(cell)]
     found += _form_problems(notebook, cells, path)
     return found
+
+
+def _kernel(notebook: Notebook) -> object:
+    kernel = notebook["metadata"].get("kernelspec")
+    return kernel.get("name") if isinstance(kernel, dict) else None
 
 
 def _cell_problems(cell: Cell) -> list[str]:
@@ -91,7 +106,7 @@ def _cell_problems(cell: Cell) -> list[str]:
 def _text_of(output: dict[str, Any]) -> str:
     texts = [joined(output.get("text", "")), "\n".join(output.get("traceback", []))]
     for kind, content in output.get("data", {}).items():
-        if not kind.startswith("image/p") and isinstance(content, str | list):
+        if not kind.startswith("image/p") and is_text(content):
             texts.append(joined(content))
     return "\n".join(texts)
 

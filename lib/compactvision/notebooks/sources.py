@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import compactvision
 from compactvision._repository import repository_url
+from compactvision.records.checks import is_slug
 from compactvision.records.places import notebooks_folder
+from compactvision.records.texts import parse_json, read_text
 
 Notebook = dict[str, Any]
 Cell = dict[str, Any]
@@ -51,7 +52,7 @@ def find(slug: str) -> Path:
     Raises
     ------
     ValueError
-        If there is none; the package may have been installed without the repository.
+        If it is no name of a chapter, or there is none; the package may have been installed without the repository.
     """
     folder = notebooks_folder()
     if folder is None:
@@ -59,8 +60,10 @@ def find(slug: str) -> Path:
             f"slug: the notebook of {slug!r} is not here, because the package was installed without the book; "
             f"clone it: git clone {repository_url()}"
         )
+    if not is_slug(slug):
+        raise ValueError(f"slug: {slug!r} is not the name of a chapter")
     path = folder / f"{slug}.ipynb"
-    if not path.is_file():
+    if not path.exists():
         raise ValueError(f"slug: there is no notebook notebooks/{path.name}")
     return path
 
@@ -72,16 +75,57 @@ def read(path: Path) -> Notebook:
     ------
     ValueError
         If the file is no such notebook.
+    OSError
+        If it cannot be read.
     """
-    try:
-        notebook = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path.name}: no notebook: {error}") from None
+    where = f"{path.name}: no notebook"
+    notebook = parse_json(read_text(path, where), where)
     if not isinstance(notebook, dict) or notebook.get("nbformat") != 4 or not isinstance(notebook.get("cells"), list):
-        raise ValueError(f"{path.name}: no notebook of format 4")
-    for cell in notebook["cells"]:
-        cell["source"] = joined(cell.get("source", ""))
+        raise ValueError(f"{where} of format 4")
+    if not isinstance(notebook.setdefault("metadata", {}), dict):
+        raise ValueError(f"{where}: its metadata are no object")
+    for number, cell in enumerate(notebook["cells"], start=1):
+        problem = _cell_problem(cell)
+        if problem:
+            raise ValueError(f"{where}: cell {number}: {problem}")
+        cell["source"] = joined(cell["source"])
     return notebook
+
+
+def _cell_problem(cell: object) -> str | None:
+    """Return why something is no cell of a notebook, None for a cell; its optional fields are filled in."""
+    if not isinstance(cell, dict) or not isinstance(cell.get("cell_type"), str):
+        return "it is no object with a type"
+    if not is_text(cell.setdefault("source", "")):
+        return "its source is not text"
+    metadata = cell.setdefault("metadata", {})
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("tags", []), list):
+        return "its metadata are no object, or its tags no list"
+    if not all(isinstance(tag, str) for tag in metadata.get("tags", [])):
+        return "its tags are not text"
+    outputs = cell.get("outputs", [])
+    if not isinstance(outputs, list) or not all(map(_is_output, outputs)):
+        return "its outputs are not those of a notebook"
+    return None
+
+
+def is_text(value: object) -> bool:
+    """Tell whether something is a notebook's multi-line string."""
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(line, str) for line in value))
+
+
+def _is_output(output: object) -> bool:
+    if not isinstance(output, dict) or not isinstance(output.get("output_type"), str):
+        return False
+    if output["output_type"] == "stream" and not isinstance(output.get("name"), str):
+        return False
+    lines = output.get("traceback", [])
+    return (
+        is_text(output.get("text", ""))
+        and isinstance(output.get("data", {}), dict)
+        and isinstance(lines, list)
+        and is_text(lines)
+    )
 
 
 def joined(text: str | list[str]) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from compactvision import _checks as checks
+from compactvision.plots import arguments
 from compactvision.plots import svg as _svg
 from compactvision.plots.escape import as_html, as_markdown
 from compactvision.plots.style import WIDTH, figure
@@ -75,6 +77,7 @@ def show(fig: Any, *, alt: str) -> None:
         If the alt text is empty or the figure has no title.
     """
     alt = _checked_alt(alt)
+    arguments.refuse_no_figure(fig=fig)
     title = _svg.title_of(fig)
     if not title:
         raise ValueError("fig: the figure has no title; a figure answers the question in its title")
@@ -111,6 +114,11 @@ def images(
     ValueError
         If there is no picture, a shape or range is another one, or the number of titles differs.
     """
+    checks.whole(columns=columns)
+    checks.finite(width=width)
+    arguments.refuse_no_list(pictures=pictures)
+    if titles is not None:
+        arguments.refuse_no_texts(titles=titles)
     arrays = [_picture(item, i) for i, item in enumerate(pictures)]
     if not arrays:
         raise ValueError("pictures: there is none")
@@ -137,6 +145,7 @@ def _picture(item: Any, number: int) -> Any:
     """Return one picture as floats in [0, 1], (H, W) or (H, W, 3)."""
     import numpy as np
 
+    arguments.refuse_no_picture(**{f"pictures[{number}]": item})
     array = item.detach().cpu().numpy() if hasattr(item, "detach") else np.asarray(item)
     if array.dtype == np.uint8:
         array = array / 255.0
@@ -169,6 +178,7 @@ def table(rows: Sequence[Sequence[object]], columns: Sequence[str], caption: str
     ValueError
         If the caption is empty, there are no columns, or a row has another length.
     """
+    arguments.refuse_no_table(rows, columns, caption)
     if not caption.strip():
         raise ValueError("caption: it is empty; say what the table shows")
     if not columns:
@@ -246,11 +256,12 @@ def widget(
         If the alt text is empty, or something would be fetched from the network.
     """
     alt = _checked_alt(alt)
+    checks.texts(markup=markup, script=script, style=style)
     for name, text in (("markup", markup), ("script", script), ("style", style)):
         found = _OUTSIDE.search(text)
         if found:
             raise ValueError(f"{name}: {found[0]!r} reaches outside the page; a piece holds all that it needs")
-    content = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("</", r"<\/")
+    content = arguments.as_json(data=data).replace("</", r"<\/")
     static = _static(fallback, alt)
     if not _under_ipython():
         return
@@ -279,6 +290,7 @@ def _static(fallback: Any, alt: str) -> str:
         return f"<p>{as_html(alt)}</p>"
     if isinstance(fallback, str):
         return fallback
+    arguments.refuse_no_figure(fallback=fallback)
     import matplotlib.pyplot as plt
 
     try:
@@ -289,6 +301,7 @@ def _static(fallback: Any, alt: str) -> str:
 
 def interactive(markup: str, *, alt: str, fallback: Any = None, data: Mapping[str, Any] | None = None) -> None:
     """Display a piece whose ``<script>`` blocks stand inside its markup; see :func:`widget`."""
+    checks.texts(markup=markup)
     scripts = re.findall(r"<script>(.*?)</script>", markup, flags=re.DOTALL)
     rest = re.sub(r"<script>.*?</script>", "", markup, flags=re.DOTALL)
     widget(rest, alt=alt, script="\n".join(scripts), data=data, fallback=fallback)

@@ -25,7 +25,12 @@ def source(*functions: Callable | type) -> Html:
         raise ValueError("functions: there is none")
     places, codes = [], []
     for function in functions:
-        path = Path(inspect.getsourcefile(inspect.unwrap(function)) or "")
+        if not (inspect.isclass(function) or callable(function)):
+            raise ValueError(f"functions must be functions or classes, got {function!r}")
+        try:
+            path = Path(inspect.getsourcefile(inspect.unwrap(function)) or "")
+        except TypeError:
+            raise ValueError(f"functions: {function!r} has no source file") from None
         package = Path(compactvision.__file__).parent
         if not path.is_relative_to(package):
             raise ValueError(f"functions: {function!r} is not defined in this package")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
+from compactvision import _checks as checks
+
 # Okabe and Ito's palette without its black and its yellow, which vanish on dark and on light pages; every
 # colour has a contrast of at least 2.9 with white (#ffffff) and with the dark page (#121212).
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B8860B", "#3D9BD8")
@@ -89,10 +91,16 @@ def figure(
     Raises
     ------
     ValueError
-        If the title is no question, or the grid is empty.
+        If the title is no question, the grid is empty, or a size is not positive.
     """
     if not isinstance(title, str) or not title.strip().endswith("?"):
         raise ValueError(f"title: {title!r} is not a question; a figure answers the question in its title")
+    checks.whole(rows=rows, columns=columns)
+    checks.finite(width=width)
+    if height is not None:
+        checks.finite(height=height)
+    if width <= 0 or (height is not None and height <= 0):
+        raise ValueError(f"width, height: {width} x {height} inches leave no room")
     if rows < 1 or columns < 1:
         raise ValueError(f"rows, columns: {rows} x {columns} leaves no axes")
     import matplotlib.pyplot as plt

@@ -17,15 +17,15 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor, nn
 
-from compactvision import hooks
-from compactvision.measure import Batches, evaluating
-from compactvision.surgery import Importance, activations_behind, named_layers
+from compactvision.measure import Batches
+from compactvision.surgery import Importance, maps_behind, named_layers
+from compactvision.surgery.behind import outputs_of
 
 MODES = ("batch", "image", "weight")
 METHODS = ("gram", "svd")
 NO_LAYER = (
-    "layers: none to score, for no activation module reads a layer's output; name each layer and the module whose "
-    "output to read, such as layers={'conv1': 'block1'}"
+    "layers: none to score, for no layer was found whose output behind its activation another layer reads; name each "
+    "layer and the module whose output to read, such as layers={'conv1': 'block1'}"
 )
 
 
@@ -189,9 +189,10 @@ def energy(
         See :func:`map_energy` and :func:`filter_energy`. "batch" grows with the size of the batch, so all batches must
         have the same.
     layers : mapping of str to str, optional
-        From a layer's name in the channel graph to the path of the module whose output is read; by default
-        :func:`compactvision.surgery.activations_behind`. For a residual stream: the last BatchNorm of a block to the
-        activation behind the sum.
+        From a layer's name in the channel graph to the path of the module whose output is read; by default every
+        layer is read behind its activation, as :func:`compactvision.surgery.maps_behind` finds it. For a residual
+        stream: the last BatchNorm of a block to the activation behind the sum, or, where that activation is used
+        several times, to the block.
     method : {"gram", "svd"}, default "gram"
         See :func:`nuclear_norm`.
 
@@ -199,7 +200,8 @@ def energy(
     ------
     ValueError
         If ``mode`` is unknown or batches are missing; when the importance is called: if there is no batch, the sizes
-        differ in mode "batch", there is no layer to score, a layer is unknown or an activation is not finite.
+        differ in mode "batch", there is no layer to score, a layer is unknown, does not run or runs several times, or
+        an activation is not finite.
 
     Examples
     --------
@@ -239,20 +241,18 @@ def rank(batches: Batches, *, layers: Mapping[str, str] | None = None) -> Import
 def _averaged(
     batches: Batches, layers: Mapping[str, str] | None, score: Callable[[Tensor], Tensor], equal_sizes: bool
 ) -> Importance:
-    """Return an importance that averages a score of feature maps over batches, weighted by their sizes."""
+    """Return an importance: a score of feature maps, averaged over batches by their sizes, and a layer's runs."""
 
     def importance(model: nn.Module) -> dict[str, Tensor]:
-        where, sums, sizes = layers, {}, []
-        with torch.no_grad(), evaluating(model):
-            for inputs, _ in batches:
-                where = activations_behind(model, inputs) if where is None else where
-                if not where:
-                    raise ValueError(NO_LAYER)
-                with hooks.capture(model, list(where.values())) as maps:
-                    model(inputs)
-                for name, path in where.items():
-                    sums[name] = sums.get(name, 0) + inputs.shape[0] * _named(name, score, maps[path])
-                sizes.append(inputs.shape[0])
+        sums, sizes = {}, []
+        for inputs, _ in batches:
+            found = maps_behind(model, inputs) if layers is None else outputs_of(model, inputs, layers)
+            if not found:
+                raise ValueError(NO_LAYER)
+            for name, runs in found.items():
+                of_batch = sum(_named(name, score, maps) for maps in runs) / len(runs)
+                sums[name] = sums.get(name, 0) + inputs.shape[0] * of_batch
+            sizes.append(inputs.shape[0])
         if not sizes:
             raise ValueError("batches must hold at least one batch, got none")
         if equal_sizes and len(set(sizes)) > 1:

@@ -190,16 +190,16 @@ class RelaxedSplitting:
         As for :func:`proximal_copy`. With plain gradient descent on a loss of smoothness ``M``, Eq. (1) falls for
         learning rates below ``2 / (M + beta)``.
     start : int, default 0
-        Epochs without penalty and tie. (A deviation, if the authors did without: started cold, a threshold above
-        the initial weights holds all of them down.)
+        Epochs without penalty and tie. (A deviation, if the authors did without: started cold, a threshold above the
+        initial weights holds all of them down.)
     layers : sequence of str, optional
         Names of the layers whose weights get copies; by default all linear layers.
 
     Raises
     ------
     ValueError
-        If an argument is out of its range; at the start of training: if a layer is unknown or has no weight, or the
-        optimiser does not train it.
+        If an argument is out of its range; in training: if a layer is unknown or has no weight, the optimiser does not
+        train it, or the loss does not depend on it.
 
     Examples
     --------
@@ -214,7 +214,7 @@ class RelaxedSplitting:
         self, regulariser: str, penalty: float, beta: float, *, a: float = 1.0, start: int = 0, layers: Layers = None
     ) -> None:
         _check(regulariser, penalty, beta, a, start)
-        self.beta, self._settings = beta, (regulariser, penalty, beta, a)
+        self.regulariser, self.penalty, self.beta, self.a = self._settings = regulariser, penalty, beta, a
         self.start, self.layers, self.model = start, layers, None
         self.weights: dict[str, nn.Parameter] = {}
 
@@ -227,8 +227,7 @@ class RelaxedSplitting:
         if state.epoch >= self.start:
             with torch.no_grad():
                 for name, u in self.copies().items():
-                    w = self.weights[name]
-                    w.grad.add_(w - u, alpha=self.beta)
+                    _gradient_of(name, self.weights[name]).add_(self.weights[name] - u, alpha=self.beta)
 
     def copies(self) -> dict[str, Tensor]:
         """Return the best copy of each weight as it is now; a ``ValueError`` before training."""
@@ -275,8 +274,8 @@ class Subgradient:
     def before_step(self, state: training.State) -> None:
         """Add the sub-gradient."""
         if state.epoch >= self.start:
-            for w in self.weights.values():
-                w.grad.add_(w.detach().sign(), alpha=self.penalty)
+            for name, w in self.weights.items():
+                _gradient_of(name, w).add_(w.detach().sign(), alpha=self.penalty)
 
 
 def _trained_weights(state: training.State, layers: Layers) -> dict[str, nn.Parameter]:
@@ -285,6 +284,12 @@ def _trained_weights(state: training.State, layers: Layers) -> dict[str, nn.Para
         if not weight.requires_grad or training.group_of(state.optimizer, weight) is None:
             raise ValueError(f"optimizer: the weight of {name!r} is in none of its groups")
     return weights
+
+
+def _gradient_of(name: str, weight: nn.Parameter) -> Tensor:
+    if weight.grad is None:
+        raise ValueError(f"layers: the loss does not depend on the weight of {name!r}; leave it out")
+    return weight.grad
 
 
 def _check(regulariser: str, penalty: float, beta: float, a: float, start: int = 0) -> None:

@@ -43,8 +43,8 @@ def _state(entry: Entry, seed: int, entries: Sequence[Entry], places: Places) ->
     if found.get("error"):
         return f"failed: {found['error']}", 1.0
     if found.get("total"):
-        share = found["steps"] / found["total"]
-        return f"at step {found['steps']:,} of {found['total']:,}, {found['seconds']:.0f} s so far", 1 - share
+        steps, total, seconds = (found.get(name, 0) for name in ("steps", "total", "seconds"))
+        return f"at step {steps:,} of {total:,}, {seconds:.0f} s so far", 1 - min(steps / total, 1)
     if waits:
         return f"waits for {', '.join(waits)}", 1.0
     return "open", 1.0

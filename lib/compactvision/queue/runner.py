@@ -93,8 +93,8 @@ class Runner:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        if minutes <= 0:
-            raise ValueError(f"minutes: {minutes} is not above 0")
+        if not 0 < minutes < float("inf"):
+            raise ValueError(f"minutes: {minutes} is not a finite number above 0")
         self.entries, self.places, self.capacity, self.launch = entries, places, capacity, launch
         self.say, self.clock, self.sleep = say, clock, sleep
         margin = min(15 * minutes, MARGIN)
@@ -230,6 +230,8 @@ def capacity(device_kind: str, processes: int | None) -> Capacity:
     More jobs at once fill the card better, but each takes longer, and what is not finished when the machine goes back
     begins anew on the next. On a CPU one job at a time.
     """
+    if processes is not None and processes < 1:
+        raise ValueError(f"processes: {processes} is not at least 1")
     if device_kind != "cuda":
         return Capacity(float("inf"), processes or 1)
     import torch

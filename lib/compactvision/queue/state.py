@@ -14,7 +14,7 @@ from compactvision import records
 from compactvision.queue.entries import ENTRIES, FULL, Entry
 from compactvision.records import Record
 from compactvision.records.provenance import text_digest
-from compactvision.records.texts import write_text
+from compactvision.records.texts import parse_json, read_text, write_text
 
 RECORD, CHECKPOINT, RESULT = "record.json", "fit.pt", "result.safetensors"
 PROGRESS, IDENTITY = "progress.json", "identity.json"
@@ -109,9 +109,15 @@ def _shipped(entry: Entry, seed: int) -> Record | None:
 
 
 def progress(folder: Path) -> dict[str, Any]:
-    """Return how far a job is, empty for one that never began. ``seconds_before`` are those of its former pieces."""
+    """Return how far a job is, empty for one that never began or whose file is damaged.
+
+    ``seconds_before`` are those of its former pieces.
+    """
     content = _json(folder / PROGRESS)
-    return {**content, "seconds_before": content.get("seconds", 0.0)} if content else {}
+    numbers = [content.get(name, 0) for name in ("steps", "total", "seconds")]
+    if not content or not all(type(number) in (int, float) and 0 <= number < 1e18 for number in numbers):
+        return {}
+    return {**content, "seconds_before": content.get("seconds", 0.0)}
 
 
 def write_progress(folder: Path, content: dict[str, Any]) -> None:
@@ -121,7 +127,7 @@ def write_progress(folder: Path, content: dict[str, Any]) -> None:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_text(path), path.name)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

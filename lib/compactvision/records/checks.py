@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,10 +12,16 @@ if TYPE_CHECKING:
 
 PROFILES = ("quick", "full")
 KINDS = ("trained", "scaled", "dry")
+LARGEST = 1e100  # of a number; statistics over seeds stay finite
 CLOCKS = timedelta(days=1)  # by which clocks of machines may differ
 _SLUG = re.compile(r"[a-z][a-z0-9_]*")
 _ARM = re.compile(r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*")
 _COMMIT = re.compile(r"[0-9a-f]{6,64}")
+
+
+def is_slug(name: object) -> bool:
+    """Tell whether something is of the form of a chapter's name: small letters, digits and underscores."""
+    return isinstance(name, str) and _SLUG.fullmatch(name) is not None
 
 
 def first_problem(record: Record) -> str | None:
@@ -65,7 +70,7 @@ def _of_names(record: Record) -> Iterator[str]:
         value = getattr(record, name)
         if not _is_text(value) and not (name in ("commit", "notebook") and value is None):
             yield f"field {name!r} is {value!r}, not text"
-    if not _SLUG.fullmatch(record.slug):
+    if not is_slug(record.slug):
         yield f"field 'slug' is {record.slug!r}, not the name of a chapter"
     if record.commit is not None and not _COMMIT.fullmatch(record.commit):
         yield f"field 'commit' is {record.commit!r}, not the hexadecimal name of a commit"
@@ -127,7 +132,7 @@ def _is_count(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
 def _is_value(value: object) -> bool:

@@ -13,9 +13,17 @@ PACKAGE = Path(__file__).resolve().parents[1]
 CHECKOUT = PACKAGE.parent.parent
 
 
+def below_home(path: Path, variable: str) -> Path:
+    """Return a path with its ``~`` replaced; ``ValueError`` naming the variable to set where there is no home."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"{variable}: {str(path)!r} needs a home folder, and there is none; set {variable}") from None
+
+
 def _own_book() -> Path | None:
     folder = os.environ.get("COMPACTVISION_BOOK", "")
-    return Path(folder).expanduser().resolve() if folder else None
+    return below_home(Path(folder), "COMPACTVISION_BOOK").resolve() if folder else None
 
 
 def claims_folder() -> Path:
@@ -54,4 +62,4 @@ def notebooks_folder() -> Path | None:
 def cache_folder() -> Path:
     """Return the folder of unfinished runs and locks: ``COMPACTVISION_CACHE`` or ``~/.cache/compactvision/runs``."""
     folder = os.environ.get("COMPACTVISION_CACHE", "")
-    return Path(folder).expanduser() if folder else Path.home() / ".cache" / "compactvision" / "runs"
+    return below_home(Path(folder or "~/.cache/compactvision/runs"), "COMPACTVISION_CACHE")

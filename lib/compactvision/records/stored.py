@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from compactvision.records.checks import KINDS, PROFILES, created_problem
+from compactvision.records.checks import KINDS, PROFILES, created_problem, is_slug
 from compactvision.records.places import records_folder
 from compactvision.records.provenance import Device
 from compactvision.records.record import DataSource, Record, SeedRun, Training
@@ -106,7 +106,13 @@ def write(record: Record, path: Path) -> None:
 
 def path_of(slug: str, profile: str, arm: str | None = None) -> Path:
     """Return the path of a chapter's record of a profile, or of one of its arms."""
-    return records_folder() / slug / (f"{profile}.json" if arm is None else f"{profile}-{arm}.json")
+    return _folder(slug) / (f"{profile}.json" if arm is None else f"{profile}-{arm}.json")
+
+
+def _folder(slug: str) -> Path:
+    if not is_slug(slug):
+        raise ValueError(f"slug: {slug!r} is not the name of a chapter")
+    return records_folder() / slug
 
 
 def load(slug: str, profile: str) -> Record | None:
@@ -143,7 +149,7 @@ def load_arms(slug: str, kind: str = "trained") -> list[Record]:
     if kind not in KINDS:
         raise ValueError(f"kind: {kind!r} is not one of {', '.join(KINDS)}")
     found = []
-    for path in sorted((records_folder() / slug).glob(f"{kind}-*.json")):
+    for path in sorted(_folder(slug).glob(f"{kind}-*.json")):
         where = f"records/{slug}/{path.name}"
         record = read(path, where)
         arm = record.training.arm if record.training else None

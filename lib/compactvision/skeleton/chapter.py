@@ -9,6 +9,7 @@ from pathlib import Path
 
 from compactvision._repository import repository_url
 from compactvision.notebooks import setup_cell
+from compactvision.records.texts import write_text
 from compactvision.skeleton import wings
 from compactvision.skeleton.cells import notebook_text
 
@@ -55,6 +56,8 @@ def new(root: Path, slug: str, *, title: str, family: str, paper: str = "", key:
     ValueError
         Naming the argument that is wrong, the file that exists already, or the page that is not as expected; then
         nothing was written.
+    OSError
+        If a file cannot be written; those written before are then as they were.
     """
     _check(root, slug, title, family, paper, key)
     part, kind = FAMILIES[family]
@@ -89,10 +92,26 @@ def new(root: Path, slug: str, *, title: str, family: str, paper: str = "", key:
         if (root / name).exists():
             raise ValueError(f"slug: {slug!r} is taken, {name} exists")
     pages = wings.changed(root, facts, lambda name: _filled(name, sections))
-    for name, text in {**created, **pages}.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text, encoding="utf-8", newline="\n")
+    _write_all(root, {**created, **pages})
     return Written(tuple(created), tuple(pages))
+
+
+def _write_all(root: Path, texts: dict[str, str]) -> None:
+    """Write all files or, where one cannot be written, leave everything as it was."""
+    before = {name: (root / name).read_bytes() if (root / name).is_file() else None for name in texts}
+    written = []
+    try:
+        for name, text in texts.items():
+            write_text(root / name, text)
+            written.append(name)
+    except OSError:
+        for name in written:
+            content = before[name]
+            if content is None:
+                (root / name).unlink()
+            else:
+                (root / name).write_bytes(content)
+        raise
 
 
 def _check(root: Path, slug: str, title: str, family: str, paper: str, key: str) -> None:
@@ -105,7 +124,12 @@ def _check(root: Path, slug: str, title: str, family: str, paper: str, key: str)
     if (root / _PACKAGE / family / slug).exists():
         raise ValueError(f"slug: {slug!r} is taken, {_PACKAGE}/{family}/{slug} exists")
     for name, text, longest in (("title", title, 80), ("paper", paper, 60)):
-        if len(text) > longest or re.search(r'["\\|`<>\n\r]', text) or (name == "title" and not text.strip()):
+        if (
+            len(text) > longest
+            or re.search(r'["\\|`<>]', text)
+            or not text.isprintable()
+            or (name == "title" and not text.strip())
+        ):
             raise ValueError(
                 f'{name}: {text!r} is not one line of 1 to {longest} characters without any of " \\ | ` < >'
             )

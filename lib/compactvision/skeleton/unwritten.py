@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from compactvision.records.texts import read_text
+
 _ROOMS = {
     "notebooks": ("ipynb",),
     "book": ("md", "bib"),
@@ -23,6 +25,6 @@ def unwritten(root: Path) -> list[str]:
             inside = path.relative_to(root)
             if path.suffix[1:] not in kinds or _SKIPPED & set(inside.parts):
                 continue
-            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            for number, line in enumerate(read_text(path).splitlines(), start=1):
                 found += [f"{inside.as_posix()}:{number}: {words}" for words in _MARK.findall(line)]
     return found

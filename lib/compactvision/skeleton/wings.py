@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from compactvision.claims.schema import PARTS
+from compactvision.records.texts import read_text
 
 _API_PAGES = {"pruning": "methods"}  # others are called after their family
 
@@ -37,7 +38,7 @@ def changed(root: Path, facts: Mapping[str, str], piece: Callable[[str], str]) -
         path = root / name
         if not begin and not path.is_file():
             raise ValueError(f"new: {name} is missing")
-        text = texts.get(name) or (path.read_text(encoding="utf-8") if path.is_file() else piece(begin) + "\n")
+        text = texts.get(name) or (read_text(path, name) if path.is_file() else piece(begin) + "\n")
         try:
             result = change(text)
         except LookupError as error:

@@ -11,6 +11,7 @@ The way through::
 
 from compactvision.surgery import criteria
 from compactvision.surgery.apply import measured_latency, prune
+from compactvision.surgery.behind import activations_behind, maps_behind
 from compactvision.surgery.budget import make_plan
 from compactvision.surgery.criteria import Importance
 from compactvision.surgery.descriptions import SelfDescribing
@@ -18,7 +19,7 @@ from compactvision.surgery.files import load, save
 from compactvision.surgery.gating import gated, mask, multiply, ungated
 from compactvision.surgery.graph import ChannelGraph, Group, Layer, channel_graph
 from compactvision.surgery.iterate import Round, iterate
-from compactvision.surgery.layers import Gathered, Scattered, activations_behind, named_layers
+from compactvision.surgery.layers import Gathered, Scattered, named_layers
 from compactvision.surgery.plan import Plan, keep_plan
 from compactvision.surgery.ranking import Scores
 from compactvision.surgery.reconstruction import reconstruct
@@ -42,6 +43,7 @@ __all__ = [
     "keep_plan",
     "load",
     "make_plan",
+    "maps_behind",
     "mask",
     "measured_latency",
     "multiply",

@@ -11,16 +11,18 @@ from torch import Tensor, nn
 from compactvision import measure
 from compactvision.measure.state import ExampleInputs
 from compactvision.models.layers import ChannelMap
+from compactvision.surgery.agreement import refuse_disagreement
 from compactvision.surgery.graph import Layer
 from compactvision.surgery.layers import Gathered, Scattered
-from compactvision.surgery.plan import Plan
+from compactvision.surgery.plan import Plan, planned_modules
 
 
 def prune(model: nn.Module, plan: Plan) -> nn.Module:
     """Return a copy of the model without the channels that the plan removes; the model itself is unchanged.
 
-    In evaluation mode the copy computes what :func:`mask` makes the model compute. Kept weights and BatchNorm
-    statistics are copies; training flags, devices, dtypes and ``requires_grad`` stay.
+    In evaluation mode the copy computes what :func:`mask` makes the model compute, which is compared on the graph's
+    example before the copy is returned. Kept weights and BatchNorm statistics are copies; training flags, devices,
+    dtypes and ``requires_grad`` stay.
 
     Parameters
     ----------
@@ -38,7 +40,8 @@ def prune(model: nn.Module, plan: Plan) -> nn.Module:
     Raises
     ------
     ValueError
-        If the plan does not fit the model.
+        If the plan does not fit the model, or the copy computes something else than the masked model, as where a number
+        of channels is written into the network's ``forward``; the place is named.
 
     Examples
     --------
@@ -49,6 +52,13 @@ def prune(model: nn.Module, plan: Plan) -> nn.Module:
     >>> surgery.prune(model, plan).layer1[0].conv1
     Conv2d(16, 3, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), bias=False)
     """
+    small = cut(model, plan)
+    refuse_disagreement(model, small, plan)
+    return small
+
+
+def cut(model: nn.Module, plan: Plan) -> nn.Module:
+    """Return what :func:`prune` does without comparing it with the mask; for timings, which need no right outputs."""
     planned_modules(model, plan)
     small = copy.deepcopy(model)
     modules = planned_modules(small, plan)
@@ -61,8 +71,7 @@ def prune(model: nn.Module, plan: Plan) -> nn.Module:
         wrapped = _wrapped(module, layer, read, written)
         if wrapped is not module:
             wrapped.train(module.training)
-            parent, _, child = layer.path.rpartition(".")
-            setattr(small.get_submodule(parent), child, wrapped)
+            _replace(small, module, wrapped)
     return small
 
 
@@ -78,7 +87,7 @@ def measured_latency(
     def milliseconds(plan: Plan) -> float:
         key = tuple(plan.widths.values())
         if key not in known:
-            small = prune(model, plan)
+            small = cut(model, plan)
             known[key] = measure.latency(
                 small, example_inputs, warmup=warmup, repeats=repeats, threads=threads
             ).median_ms
@@ -87,28 +96,12 @@ def measured_latency(
     return milliseconds
 
 
-def planned_modules(model: nn.Module, plan: Plan) -> dict[str, nn.Module]:
-    """Return the plan's layers in the model; raise where they are not those that the plan was made for."""
-    modules = dict(model.named_modules())
-    found = {}
-    for name, layer in plan.graph.layers.items():
-        module = modules.get(layer.path)
-        widths = None if module is None else _widths(module)
-        expected = (layer.reads.numel(), layer.writes.numel())
-        if widths != expected:
-            raise ValueError(f"plan: layer {name!r} has {expected} channels in the plan, {widths} in the model")
-        found[name] = module
-    return found
-
-
-def _widths(module: nn.Module) -> tuple[int, int] | None:
-    if isinstance(module, (nn.Conv2d, ChannelMap)):
-        return module.in_channels, module.out_channels
-    if isinstance(module, nn.Linear):
-        return module.in_features, module.out_features
-    if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
-        return module.num_features, module.num_features
-    return None
+def _replace(model: nn.Module, module: nn.Module, wrapped: nn.Module) -> None:
+    """Put the wrapper in the module's place, under each of its names."""
+    paths = [path for path, other in model.named_modules(remove_duplicate=False) if other is module]
+    for path in paths:
+        parent, _, child = path.rpartition(".")
+        setattr(model.get_submodule(parent), child, wrapped)
 
 
 def _cut_conv(conv: nn.Conv2d, read: Tensor, written: Tensor) -> None:

@@ -9,9 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compactvision import _checks as checks
 from compactvision.surgery.apply import measured_latency
+from compactvision.surgery.behind import WRITERS
 from compactvision.surgery.criteria import Importance
 from compactvision.surgery.graph import ChannelGraph
+from compactvision.surgery.layers import named_layers
 from compactvision.surgery.plan import Plan
 from compactvision.surgery.ranking import Scores, rank
 
@@ -44,9 +47,10 @@ def make_plan(
     graph : ChannelGraph
         The network's coupled channels. Restrict it with ``only`` or ``without`` to leave groups whole.
     importance : callable or mapping of str to Tensor
-        A callable is asked for the scores of ``graph.model``. Scores by layer name, one entry for each output channel
-        (C,), higher means keep. Each group needs those of at least one layer that writes it or passes it on; layers
-        whose channels stay as they are may be among them.
+        A callable is asked for the scores of ``graph.model``; what it says of layers that did not run on the graph's
+        example is left out. Scores by layer name, one entry for each output channel (C,), higher means keep. Each
+        group needs those of at least one layer that writes it or passes it on; layers whose channels stay as they are
+        may be among them.
     keep : float or mapping of str to float, optional
         Share of the units that stays in each group, in (0, 1]: ``floor(n * keep)``, at least one. A mapping names
         groups (or layers that write them); the others stay whole. With ``global_pruning``, share of all units.
@@ -78,7 +82,7 @@ def make_plan(
     ------
     ValueError
         If not exactly one budget is given or it is out of its range or out of reach, a layer name is unknown, scores
-        are missing, not finite enough to be ordered (NaN) or of the wrong length.
+        are no mapping, empty or missing, not finite enough to be ordered (NaN) or of the wrong length.
 
     Examples
     --------
@@ -102,7 +106,10 @@ def make_plan(
         raise ValueError(f"cost is what keep_macs counts, got it with {name}={value!r}")
     if latency is not None and name != "latency_ms":
         raise ValueError(f"latency is what latency_ms limits, got it with {name}={value!r}")
-    ranking = rank(graph, importance(graph.model) if callable(importance) else importance, normalise)
+    checks.instances(ChannelGraph, graph=graph)
+    checks.callables(cost=cost, latency=latency)
+    checks.flags(global_pruning=global_pruning)
+    ranking = rank(graph, _asked(graph, importance) if callable(importance) else importance, normalise)
     if isinstance(value, Mapping):
         removed = ranking.lowest_in_groups(_by_name(graph, name, value))
     elif name == "keep" and not global_pruning:
@@ -116,6 +123,15 @@ def make_plan(
         else:
             removed = _within_cost(graph, order, name, value, latency, cost)
     return _plan_without(graph, removed)
+
+
+def _asked(graph: ChannelGraph, importance: Importance) -> Scores:
+    """Return an importance's scores but for those of layers that the graph's example did not reach."""
+    scores = importance(graph.model)
+    if not isinstance(scores, Mapping):
+        return scores
+    resting = {name for name, _, module in named_layers(graph.model) if isinstance(module, WRITERS)} - set(graph.layers)
+    return {name: values for name, values in scores.items() if name not in resting}
 
 
 def the_budget(budgets: Mapping[str, Any]) -> tuple[str, Any]:

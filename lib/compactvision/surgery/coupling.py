@@ -134,7 +134,7 @@ class _Resolution:
         added = Counter(find(label) for summed in self.found.sums for labels, _ in summed.operands for label in labels)
         elsewhere = {find(label) for call in self.calls.values() if not call.passes_on for label in call.reads}
         elsewhere |= {find(label) for labels in self.found.joined for label in labels}
-        elsewhere |= {find(label) for label in (*self.found.inputs, *self.found.outputs)}
+        elsewhere |= {find(label) for label in self.found.fixed}
         return {
             name
             for name, call in self.calls.items()
@@ -151,8 +151,7 @@ class _Resolution:
 def couple(found: Recording, residual: str) -> Coupling:
     """Return the units and index sets of a recording; ``residual`` is one of ``RESIDUAL_FORMS``."""
     resolution = _Resolution(found)
-    resolution.fix(found.inputs, "it reads the images")
-    resolution.fix(found.outputs, "it is the network's output")
+    resolution.fixed |= found.fixed
     getattr(resolution, residual)()
     unit_of = _numbering(resolution)
     calls = {

@@ -6,13 +6,15 @@ keep. All but :func:`taylor` look at parameters only. Depthwise convolutions are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
 from compactvision.measure import evaluating
+from compactvision.surgery.behind import maps_behind
 from compactvision.surgery.layers import named_layers
 from compactvision.surgery.recording import is_depthwise
 
@@ -33,7 +35,7 @@ def l1() -> Importance:
     >>> criteria.l1()(nn.Sequential(layer))
     {'0': tensor([3.0000, 0.5000])}
     """
-    return lambda model: {name: module.weight.detach().abs().flatten(1).sum(1) for name, module in _weighted(model)}
+    return lambda model: _of_weights(model, lambda weight: weight.abs().flatten(1).sum(1))
 
 
 def l2() -> Importance:
@@ -49,7 +51,7 @@ def l2() -> Importance:
     >>> criteria.l2()(nn.Sequential(layer))
     {'0': tensor([5.])}
     """
-    return lambda model: {name: module.weight.detach().flatten(1).norm(dim=1) for name, module in _weighted(model)}
+    return lambda model: _of_weights(model, lambda weight: weight.flatten(1).norm(dim=1))
 
 
 def batch_norm_scale() -> Importance:
@@ -58,7 +60,7 @@ def batch_norm_scale() -> Importance:
     Raises
     ------
     ValueError
-        When it is called: if the model has no BatchNorm with a scale.
+        When it is called: if the model has no BatchNorm with a scale; weights have scores of :func:`l1`.
 
     Examples
     --------
@@ -71,7 +73,7 @@ def batch_norm_scale() -> Importance:
     def importance(model: nn.Module) -> dict[str, Tensor]:
         scores = {name: module.weight.detach().abs() for name, module in _norms(model) if module.weight is not None}
         if not scores:
-            raise ValueError("model has no BatchNorm with a scale")
+            raise ValueError("model has no BatchNorm with a scale; criteria.l1() scores weights")
         return scores
 
     return importance
@@ -79,7 +81,7 @@ def batch_norm_scale() -> Importance:
 
 def constant() -> Importance:
     """Return the importance that is one for every filter: the order of the channels alone decides what is removed."""
-    return lambda model: {name: torch.ones(module.weight.shape[0]) for name, module in _weighted(model)}
+    return lambda model: _of_weights(model, lambda weight: torch.ones(weight.shape[0]))
 
 
 def random(generator: torch.Generator) -> Importance:
@@ -94,15 +96,12 @@ def random(generator: torch.Generator) -> Importance:
     >>> importance(nn.Sequential(nn.Linear(2, 3)))["0"].shape
     torch.Size([3])
     """
+    checks.instances(torch.Generator, generator=generator)
 
-    def importance(model: nn.Module) -> dict[str, Tensor]:
-        device = generator.device
-        return {
-            name: torch.rand(module.weight.shape[0], generator=generator, device=device)
-            for name, module in _weighted(model)
-        }
+    def draw(weight: Tensor) -> Tensor:
+        return torch.rand(weight.shape[0], generator=generator, device=generator.device)
 
-    return importance
+    return lambda model: _of_weights(model, draw)
 
 
 def taylor(
@@ -111,8 +110,9 @@ def taylor(
     """Return an importance that estimates how much the loss changes when a feature map is set to zero.
 
     The score of a channel is the absolute value of activation times gradient, averaged over images and summed over
-    positions (Molchanov et al. 2017, first order). It is read behind each BatchNorm; in a model without any, behind
-    each convolution and linear layer. In front of a ReLU it is the same as behind it.
+    positions (Molchanov et al. 2017, first order). It is read behind each BatchNorm, and behind each convolution and
+    linear layer that an activation or another layer reads without BatchNorm between; in a model without BatchNorm,
+    behind every convolution and linear layer. In front of a ReLU it is the same as behind it.
 
     Parameters
     ----------
@@ -124,7 +124,8 @@ def taylor(
     Raises
     ------
     ValueError
-        When it is called: if there is no batch, or a layer is used twice in a forward pass.
+        When it is called: if there is no batch, no layer to score, a layer is used twice in a forward pass, or what the
+        model returns is no tensor while ``loss`` is the default.
 
     Examples
     --------
@@ -170,20 +171,35 @@ def reverse(importance: Importance) -> Importance:
     >>> criteria.reverse(criteria.constant())(nn.Sequential(nn.Linear(1, 2)))
     {'0': tensor([-1., -1.])}
     """
-    return lambda model: {name: -scores for name, scores in importance(model).items()}
+    checks.callables(importance=importance)
+    if importance is None or isinstance(importance, nn.Module):
+        raise ValueError(f"importance must be a function of a model, got {checks.shown(importance)}")
+
+    def reversed_scores(model: nn.Module) -> dict[str, Tensor]:
+        scores = importance(model)
+        checks.mappings(importance=scores)
+        checks.tensors(**{f"scores of {name!r}": values for name, values in scores.items()})
+        return {name: -values for name, values in scores.items()}
+
+    return reversed_scores
 
 
 def _from_gradients(
     batches: Iterable[tuple[Tensor, Tensor]], loss: Callable, product: Callable[[Tensor, Tensor], Tensor]
 ) -> Importance:
     """Return an importance: a product of activation and gradient, averaged over images, its absolute value."""
+    checks.callables(loss=loss)
+    if not isinstance(batches, Iterable) or isinstance(batches, (str, bytes, Tensor, Mapping, type)):
+        raise ValueError(f"batches must be pairs of inputs and targets, got {checks.shown(batches)}")
 
     def importance(model: nn.Module) -> dict[str, Tensor]:
-        layers = dict(_norms(model)) or dict(_weighted(model))
+        layers: dict[str, nn.Module] = {}
         sums: dict[str, Tensor] = {}
         images = 0
         with evaluating(model):
-            for inputs, targets in batches:
+            for batch in batches:
+                inputs, targets = _pair(batch)
+                layers = layers or _spoken_for(model, inputs)
                 outputs, gradients = _gradients(model, layers, inputs, targets, loss)
                 for name, output in outputs.items():
                     part = product(output, gradients[name]).transpose(0, 1).flatten(1).sum(1)  # (C,)
@@ -196,6 +212,25 @@ def _from_gradients(
     return importance
 
 
+def _pair(batch: object) -> tuple[Tensor, Tensor]:
+    """Return inputs and targets of a batch."""
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        raise ValueError(f"batches must be pairs of inputs and targets, got {checks.shown(batch)}")
+    checks.tensors(**{"batches (inputs)": batch[0], "batches (targets)": batch[1]})
+    return tuple(batch)
+
+
+def _spoken_for(model: nn.Module, inputs: Tensor) -> dict[str, nn.Module]:
+    """Return the layers behind which gradients are read: each channel's last norm, or the layer itself without one."""
+    norms, weighted = dict(_norms(model)), dict(_weighted(model))
+    if norms:
+        behind = maps_behind(model, inputs[:1])
+        weighted = {name: module for name, module in weighted.items() if name in behind}
+    if not norms and not weighted:
+        raise ValueError("model has no BatchNorm, convolution or linear layer to score")
+    return norms | weighted
+
+
 def _gradients(
     model: nn.Module, layers: dict[str, nn.Module], inputs: Tensor, targets: Tensor, loss: Callable
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -205,7 +240,7 @@ def _gradients(
     def keep(name: str) -> Callable:
         def hook(module: nn.Module, args: tuple, result: Tensor) -> Tensor:
             if name in outputs:
-                raise ValueError(f"model: layer {name!r} runs twice in a forward pass")
+                raise ValueError(f"model: layer {name!r} runs twice in a forward pass; take criteria.l1() in its place")
             outputs[name] = result if result.requires_grad else result.requires_grad_()
             return outputs[name].clone()  # later in-place operations leave the kept one alone
 
@@ -214,7 +249,12 @@ def _gradients(
     handles = [module.register_forward_hook(keep(name)) for name, module in layers.items()]
     try:
         with torch.enable_grad():
-            value = loss(model(inputs), targets)
+            answers = model(inputs)
+            if loss is F.cross_entropy and not isinstance(answers, Tensor):
+                raise ValueError(f"loss: the model returns a {type(answers).__name__}; pass a loss that takes it")
+            value = loss(answers, targets)
+            if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
+                raise ValueError(f"loss must give one number that depends on the outputs, got {checks.shown(value)}")
             gradients = torch.autograd.grad(value, list(outputs.values()), allow_unused=True)
     finally:
         for handle in handles:
@@ -224,6 +264,14 @@ def _gradients(
         for (name, output), gradient in zip(outputs.items(), gradients, strict=True)
     }
     return {name: output.detach() for name, output in outputs.items()}, found
+
+
+def _of_weights(model: nn.Module, score: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    """Return the score of each layer's weights, (C_out, ...) to (C_out,)."""
+    scores = {name: score(module.weight.detach()) for name, module in _weighted(model)}
+    if not scores:
+        raise ValueError("model has no convolution without groups and no linear layer to score")
+    return scores
 
 
 def _weighted(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
 from compactvision import models
 from compactvision.surgery.descriptions import describe, known_layers, restore_, same_kind
 
@@ -67,8 +68,8 @@ def save(
     from safetensors.torch import save_file
 
     path = _path(path)
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"model must be a network, got {type(model).__name__}")
+    checks.networks(model=model)
+    checks.mappings(arguments={} if arguments is None else arguments)
     if builder is not None:
         _builder(builder)
     state = _state(model)
@@ -119,6 +120,7 @@ def load(path: str | Path, *, build: Callable[[], nn.Module] | None = None, laye
         If the file is not there or cannot be read.
     """
     path = _path(path)
+    checks.callables(build=build)
     where, known = f"path: {str(path)!r}", known_layers(layers)
     text, state = _read(path, where)
     description = _description(text, where)
@@ -170,8 +172,10 @@ def _read(path: Path, where: str) -> tuple[str | None, dict[str, Tensor]]:
     """Return the description's text and the tensors of a file."""
     from safetensors import SafetensorError, safe_open
 
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{where} is no file")
+    if not os.path.isfile(path):  # which takes a name that is too long for one of no file
+        if os.path.exists(path):
+            raise ValueError(f"{where} is no file")
+        raise FileNotFoundError(f"{where} does not exist")
     try:
         with safe_open(str(path), framework="pt") as file:
             text = (file.metadata() or {}).get("compactvision")

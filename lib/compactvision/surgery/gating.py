@@ -8,9 +8,9 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
-from compactvision.surgery.apply import planned_modules
+from compactvision import _checks as checks
 from compactvision.surgery.graph import ChannelGraph
-from compactvision.surgery.plan import Plan
+from compactvision.surgery.plan import Plan, planned_modules
 
 Gate = Callable[[Tensor, Tensor], Tensor]
 """From activations (B, C, ...) and gates (C,) to gated activations."""
@@ -26,6 +26,9 @@ def multiply(x: Tensor, gates: Tensor) -> Tensor:
     gates : Tensor
         (C,), of any device and dtype.
     """
+    checks.tensors(x=x, gates=gates)
+    if x.ndim < 2 or gates.shape != x.shape[1:2]:
+        raise ValueError(f"gates must have shape (C,) for x (B, C, ...), got {tuple(gates.shape)} and {tuple(x.shape)}")
     return x * gates.to(x).view(1, -1, *[1] * (x.ndim - 2))
 
 
@@ -81,7 +84,10 @@ def gated(
     ...     model(torch.ones(1, 3, 1, 1)).abs().sum().item()
     0.0
     """
+    checks.networks(model=model)
     check_gates(graph, gates)
+    checks.callables(gate=gate)
+    checks.mappings(behind=behind or {})
     modules, behind = dict(model.named_modules()), behind or {}
     silent = ungated(graph) & (gates.detach().cpu() == 1)  # units that nothing outside of ``behind`` has to gate
     elsewhere = gates
@@ -95,7 +101,9 @@ def gated(
                     raise ValueError(f"behind[{name!r}]: the model has no module {path!r}")
                 stack.callback(modules[path].register_forward_hook(_on_output(units, gates, gate)).remove)
         for layer in graph.layers.values():
-            module = modules[layer.path]
+            module = modules.get(layer.path)
+            if module is None:
+                raise ValueError(f"model has no layer {layer.path!r}, which graph names")
             if not layer.passes_on and not silent[layer.reads].all():
                 stack.callback(module.register_forward_pre_hook(_on_input(layer.reads, elsewhere, gate)).remove)
             if layer.insert == "scatter" and not silent[layer.writes].all():
@@ -144,6 +152,7 @@ def mask(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
 
 def ungated(graph: ChannelGraph) -> Tensor:
     """Return which units are in no group (units,), bool."""
+    checks.instances(ChannelGraph, graph=graph)
     outside = torch.ones(graph.units, dtype=torch.bool)
     for group in graph.groups.values():
         outside[group.units] = False
@@ -152,6 +161,8 @@ def ungated(graph: ChannelGraph) -> Tensor:
 
 def check_gates(graph: ChannelGraph, gates: Tensor) -> None:
     """Raise a ``ValueError`` unless there is one number for each unit."""
+    checks.instances(ChannelGraph, graph=graph)
+    checks.tensors(gates=gates)
     if gates.shape != (graph.units,):
         raise ValueError(f"gates must have shape ({graph.units},), one for each unit, got {tuple(gates.shape)}")
     if gates.isnan().any():

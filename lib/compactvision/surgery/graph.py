@@ -18,11 +18,13 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
 from compactvision import measure
 from compactvision.measure.state import ExampleInputs
 from compactvision.models.layers import ChannelMap
 from compactvision.surgery.coupling import RESIDUAL_FORMS, Coupling, couple
-from compactvision.surgery.recording import is_depthwise, record
+from compactvision.surgery.recording import is_depthwise
+from compactvision.surgery.tracing import record
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,8 @@ class ChannelGraph:
         ValueError
             If there is none; the reason is given.
         """
+        if not isinstance(name, str):
+            raise ValueError(f"name must be that of a group or layer, got {checks.shown(name)}")
         for group in self.groups.values():
             if name == group.name or name in group.writers:
                 return group
@@ -158,6 +162,11 @@ class ChannelGraph:
 
     def cost(self, kept: Tensor) -> tuple[int, int]:
         """Return parameters and MACs of the network that keeps the units where ``kept`` (units,) is true."""
+        checks.tensors(kept=kept)
+        if kept.shape != (self.units,) or kept.dtype != torch.bool:
+            raise ValueError(
+                f"kept must be bool with shape ({self.units},), one for each unit, got {checks.shown(kept)}"
+            )
         parameters, macs = self.parameters, self.macs
         for layer in self.layers.values():
             dense_out, out = layer.writes.numel(), int(kept[layer.writes].sum())
@@ -284,4 +293,9 @@ def _costs(
 
 
 def _several(names: Iterable[str]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)
+    names = (names,) if isinstance(names, str) else names
+    if not isinstance(names, Iterable) or isinstance(names, (bytes, type, nn.Module, Tensor)):
+        raise ValueError(f"names and kinds must be texts or several of them, got {checks.shown(names)}")
+    names = tuple(names)
+    checks.texts(**{f"names or kinds ({index})": name for index, name in enumerate(names)})
+    return names

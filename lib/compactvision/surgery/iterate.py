@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from compactvision import _checks as checks
 from compactvision import measure
 from compactvision.measure.state import ExampleInputs
 from compactvision.surgery.apply import prune
@@ -86,8 +87,9 @@ def iterate(
     >>> [f"{row.plan.macs / row.plan.graph.macs:.0%}" for row in rounds]  # of the network before each cut
     ['75%', '66%']
     """
-    if rounds < 1:
-        raise ValueError(f"rounds must be at least 1, got {rounds}")
+    checks.networks(model=model)
+    checks.counts(rounds=rounds)
+    checks.callables(tune=tune, select=select)
     budget, value = the_budget({"keep": keep, "keep_macs": keep_macs, "keep_parameters": keep_parameters})
     for share in value.values() if isinstance(value, Mapping) else (value,):
         refuse_share(budget, share)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from compactvision import _checks as checks
 from compactvision.surgery.graph import ChannelGraph, Group
 
 Scores = Mapping[str, Tensor]
@@ -73,6 +74,10 @@ def rank(graph: ChannelGraph, scores: Scores, normalise: str | None = None) -> R
     """Give each unit the mean score of the layers that write it or pass it on; see ``make_plan`` for the arguments."""
     if normalise is not None and normalise not in NORMS:
         raise ValueError(f"normalise must be None or one of {tuple(NORMS)}, got {normalise!r}")
+    if not isinstance(scores, Mapping):
+        raise ValueError(f"scores must be a mapping from names of layers to tensors, got {type(scores).__name__}")
+    if not scores and graph.groups:
+        raise ValueError(f"scores are empty; give some for one layer of each group, {', '.join(graph.groups)}")
     total = torch.zeros(graph.units, dtype=torch.float64)
     seen = torch.zeros(graph.units, dtype=torch.long)
     for name, values in scores.items():
@@ -86,7 +91,10 @@ def rank(graph: ChannelGraph, scores: Scores, normalise: str | None = None) -> R
     for group in graph.groups.values():
         if (seen[group.units] == 0).any():
             where = ", ".join((*group.writers, *group.followers))
-            raise ValueError(f"scores: none for group {group.name!r}; give them for one of {where}")
+            raise ValueError(
+                f"scores: none for group {group.name!r}; give them for one of {where}, "
+                f"or leave the group whole, graph.without({group.name!r})"
+            )
     means = total / seen.clamp(min=1)
     return Ranking(graph, means, _best_of_each_layer(graph, means))
 
@@ -99,13 +107,13 @@ def _scored_units(graph: ChannelGraph, name: str) -> Tensor:
     selected = name.removesuffix(":in")
     if selected in graph.layers and graph.layers[selected].insert == "gather":
         return graph.layers[selected].reads
-    raise ValueError(f"scores: the network has no layer {name!r} that ran")
+    raise ValueError(f"scores: the network has no layer {name!r} that ran on the graph's example; leave its scores out")
 
 
 def _valid(name: str, values: Tensor, units: Tensor) -> Tensor:
-    if not isinstance(values, Tensor) or values.ndim != 1 or values.numel() != units.numel():
-        shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-        raise ValueError(f"scores[{name!r}] must have shape ({units.numel()},), got {shape}")
+    checks.tensors(**{f"scores[{name!r}]": values})
+    if values.ndim != 1 or values.numel() != units.numel():
+        raise ValueError(f"scores[{name!r}] must have shape ({units.numel()},), got {tuple(values.shape)}")
     values = values.detach().to("cpu", torch.float64)
     if values.isnan().any():
         raise ValueError(f"scores[{name!r}] holds NaN")

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
 from compactvision.measure import evaluating
 from compactvision.measure.state import placement
-from compactvision.surgery.apply import planned_modules
 from compactvision.surgery.layers import named_layers
-from compactvision.surgery.plan import Plan
+from compactvision.surgery.plan import Plan, planned_modules
 
 LARGEST = 2**24  # numbers in one block of unfolded pixels
 
@@ -71,11 +71,19 @@ def reconstruct(model: nn.Module, small: nn.Module, plan: Plan, batches: Iterabl
     >>> torch.allclose(mended(images), model(images), atol=1e-3)
     True
     """
+    checks.networks(model=model, small=small)
+    checks.instances(Plan, plan=plan)
+    checks.numbers(ridge=ridge)
     if not 0 < ridge < math.inf:
         raise ValueError(f"ridge must be positive and finite, got {ridge}")
+    if isinstance(batches, (str, bytes, Mapping)):
+        raise ValueError(f"batches must be tensors or tuples that begin with one, got {checks.shown(batches)}")
     images = [batch if isinstance(batch, Tensor) else batch[0] for batch in batches]
+    for image in images:
+        checks.tensors(batches=image)
     if not images:
         raise ValueError("batches must hold at least one batch, got none")
+    checks.tensors(**{f"small ({name})": tensor for name, tensor in small.state_dict().items()})
     dense, mended = planned_modules(model, plan), copy.deepcopy(small)
     layers = {name: module for name, _, module in named_layers(mended)}
     for name, layer in plan.graph.layers.items():
@@ -91,6 +99,8 @@ def reconstruct(model: nn.Module, small: nn.Module, plan: Plan, batches: Iterabl
                 inputs = _calls(mended, target, batch, outputs=False)
                 for x, y in zip(inputs, wanted, strict=True):
                     sums.add(x, y[:, written.to(y.device)])
+        if not (sums.gram.isfinite().all() and sums.cross.isfinite().all()):
+            raise ValueError(f"model or small gives NaN or infinity around layer {name!r}")
         sums.solve_(ridge)
     return mended
 
@@ -151,9 +161,12 @@ def _same(layer: nn.Conv2d) -> tuple[int, int, int, int]:
 
 
 def _calls(model: nn.Module, layer: nn.Module, batch: Tensor, *, outputs: bool) -> list[Tensor]:
-    """Return a layer's input or output, one tensor for each time it runs."""
+    """Return a layer's input or output, one tensor for each time it runs, as it was before anything wrote to it."""
     found: list[Tensor] = []
-    handle = layer.register_forward_hook(lambda module, args, out: found.append(out if outputs else args[0]))
+    if outputs:
+        handle = layer.register_forward_hook(lambda module, args, out: found.append(out.clone()))
+    else:
+        handle = layer.register_forward_pre_hook(lambda module, args: found.append(args[0].clone()))
     try:
         model(batch.to(placement(model)[0]))
     finally:

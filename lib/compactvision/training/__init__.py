@@ -3,6 +3,7 @@
 from . import schedules
 from .evaluate import evaluate
 from .fit import fit
+from .groups import no_decay, parameter_groups
 from .history import History
 from .losses import NonFiniteLoss
 from .precision import fast_precision
@@ -21,6 +22,8 @@ __all__ = [
     "fast_precision",
     "fit",
     "group_of",
+    "no_decay",
+    "parameter_groups",
     "renewed",
     "schedules",
     "tune",

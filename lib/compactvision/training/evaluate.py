@@ -10,6 +10,7 @@ from compactvision.measure.classification import correct
 from compactvision.measure.state import evaluating
 
 from . import checks
+from .explained import check_classes, loss_of, outputs_of
 from .precision import Precision, as_float, samples, to_device
 
 
@@ -51,10 +52,13 @@ def evaluate(
     Raises
     ------
     ValueError
-        `batches` gives no sample, `precision` or `device` is unknown or not the model's, a metric takes a used name.
+        `batches` gives no sample or does not suit model and loss, `precision` or `device` is unknown or not the
+        model's, a metric takes a used name or gives no number.
     """
     here = checks.model_device(model, device)
     cast = Precision(precision, here)
+    checks.callables(loss, metrics)
+    checks.iterable(batches)
     metrics = dict(metrics or {})
     taken = sorted(metrics.keys() & {"loss", "accuracy", "n"})
     if taken:
@@ -68,13 +72,14 @@ def evaluate(
             if count == 0:
                 continue
             with cast.autocast():
-                outputs = model(inputs)
-            outputs = as_float(outputs)
-            means = {"loss": checks.scalar(loss(outputs, targets)), "accuracy": _accuracy(outputs, targets)}
-            means.update({name: metric(outputs, targets) for name, metric in metrics.items()})
+                outputs = as_float(outputs_of(model, inputs))
+            if n == 0 and here.type != "cpu":
+                check_classes(loss, outputs, targets)
+            means = {"loss": loss_of(loss, outputs, targets), "accuracy": _accuracy(outputs, targets)}
+            means.update({name: checks.mean(name, metric(outputs, targets)) for name, metric in metrics.items()})
             for name, mean in means.items():
                 if mean is not None:
-                    sums[name] = sums.get(name, 0.0) + torch.as_tensor(mean).double() * count
+                    sums[name] = sums.get(name, 0.0) + mean.double() * count
             n += count
     if n == 0:
         raise ValueError("batches gave no sample")

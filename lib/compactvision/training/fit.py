@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +13,13 @@ from torch import Tensor, nn
 from compactvision.measure.state import modes_kept
 
 from . import checks
-from .checkpoint import Checkpoint, Loose, describe
+from .checkpoint import Checkpoint, Loose
+from .description import describe
 from .evaluate import evaluate
+from .explained import check_classes, loss_of, outputs_of
 from .history import History
 from .losses import LossMeter
-from .precision import Precision, as_float, samples, to_device
+from .precision import Precision, samples, to_device
 from .progress import Bar
 from .randomness import Stream, seeded
 from .schedules import Rates
@@ -49,17 +52,24 @@ def fit(
     from `checkpoint`; on the CPU, with the same number of threads, it ends with bitwise the weights of an uninterrupted
     run. A finished run returns at once.
 
+    A checkpoint is that of one run: model (modules, initial weights), optimiser, batches and validation (by a digest of
+    what they hold), loss, schedule, settings of the callbacks and all else that is given here are compared.
+
     Parameters
     ----------
     model : Module
-        Trained where it is. Training flags are put back on return, gradients are None.
+        Trained where it is. One in evaluation mode is trained as a whole; in one in training mode, modules that are in
+        evaluation mode stay so, as frozen BatchNorms do. Training flags are put back on return, gradients are None.
     batches : iterable of (inputs, targets)
-        Read once an epoch. ``set_epoch(epoch)`` is called where the source has it. A DataLoader with
-        workers that live through epochs cannot be continued bitwise.
+        Read once an epoch. ``set_epoch(epoch)`` is called where the source has it. Generators that the source, its
+        data set or samplers hold are continued. A source that keeps other states (a counter, an open file), and a
+        DataLoader with workers that live through epochs, cannot be continued bitwise.
     epochs : int
         Passes over `batches`, > 0.
     optimizer : Optimizer, optional
-        With any parameter groups; default SGD(lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True).
+        With any parameter groups (see :func:`compactvision.training.parameter_groups`), which may leave out parameters
+        of the model; what it holds beyond these, the loss must use. Default SGD(lr=0.1, momentum=0.9,
+        weight_decay=5e-4, nesterov=True).
     loss : callable (outputs, targets) -> scalar Tensor
         Mean over the samples of the batch; sees outputs in float32 at least.
     schedule : callable (optimizer, epochs, steps) -> LRScheduler, optional
@@ -95,7 +105,8 @@ def fit(
     Raises
     ------
     ValueError
-        An argument is wrong, `batches` is empty, or `checkpoint` belongs to a different run.
+        An argument is wrong, batches are empty or do not suit model and loss, `optimizer` trains none of the model's
+        parameters, or `checkpoint` is damaged or that of a different run, which is then told.
     NonFiniteLoss
         The loss is NaN or infinite; names epoch, step and the last good checkpoint.
     Stopped
@@ -109,48 +120,46 @@ def fit(
     cast = Precision(precision, here)
     optimizer = checks.optimizer_for(optimizer, model, here, precision)
     steps = checks.length(batches, epochs)
+    checks.validation(validate, epochs)
     rates = Rates(optimizer, schedule, epochs, steps)
-    hooks = Callbacks(callbacks)
+    hooks, loose = Callbacks(callbacks), Loose(model, optimizer)
     state = State(model, optimizer, here, epochs, steps)
     losses = LossMeter(interval=1 if here.type == "cpu" else 50)
-    stream = Stream(batches)
-    run = describe(
-        model,
-        optimizer,
-        batches,
-        epochs=epochs,
-        steps_per_epoch=steps,
-        seed=seed,
-        schedule=schedule,
-        loss=loss,
-        callbacks=hooks.names(),
-        precision=precision,
-        clip_norm=clip_norm,
-    )
+    stream = Stream(batches, kept=checkpoint is not None)
     parts = {
         "callbacks": hooks,
         "model": model,
         "optimizer": optimizer,
         "rates": rates,
-        "loose": Loose(model, optimizer),
+        "loose": loose,
         "scaler": cast.scaler,
         "losses": losses,
         "history": state.history,
         "position": state,
         "stream": stream,
     }
-    store = Checkpoint(checkpoint, run, **parts)
+    settings = {"epochs": epochs, "steps_per_epoch": steps, "seed": seed, "schedule": schedule, "loss": loss}
+    settings |= {"callbacks": hooks.members, "validate": validate}
+    settings |= {"precision": precision, "clip_norm": clip_norm, "channels_last": channels_last}
+    store = Checkpoint(checkpoint, partial(describe, model, optimizer, batches, **settings), **parts)
+    first = True  # of the steps taken here
 
     def gradients() -> Tensor:
         """Compute the gradients of one step; optimisers such as LBFGS call this several times."""
+        nonlocal first
         for parameter in trained(model, optimizer):
             parameter.grad = None
         with cast.autocast():
-            state.outputs = model(state.inputs)
-        value = checks.scalar(loss(as_float(state.outputs), state.targets))
+            state.outputs = outputs_of(model, state.inputs)
+        if first and here.type != "cpu":
+            check_classes(loss, state.outputs, state.targets)
+        value = checks.derivable(loss_of(loss, state.outputs, state.targets))
         cast.scaler.scale(value).backward()
         state.loss = value.detach()
-        losses.add(state, samples(state.inputs, state.targets))
+        losses.add(state, size)
+        if first:
+            checks.check_reached(loose.tensors())
+            first = False
         if precision == "fp16":
             cast.scaler.unscale_(optimizer)
         hooks.call("before_step", state)
@@ -171,6 +180,7 @@ def fit(
             began = time.perf_counter()
             for batch in stream.epoch(state.epoch, skip=state.batch):
                 state.inputs, state.targets = to_device(checks.pair(batch), here, channels_last)
+                size = checks.counted(samples(state.inputs, state.targets), state.epoch, state.batch)
                 rates.advance(state.step)
                 cast.step(optimizer, gradients)
                 state.step += 1
@@ -205,19 +215,26 @@ def validation(model: nn.Module, validate: Iterable | Callable | None, loss: Cal
         return {}
     if callable(validate):
         with modes_kept(model):
-            numbers = validate(model)
+            numbers = checks.numbers(validate(model))
     else:
         precision, channels_last = formats
-        numbers = evaluate(model, validate, loss=loss, precision=precision, channels_last=channels_last)
+        try:
+            numbers = evaluate(model, validate, loss=loss, precision=precision, channels_last=channels_last)
+        except ValueError as error:
+            raise ValueError(f"validate: {error}") from error
     return {f"val_{name}": value for name, value in numbers.items()}
 
 
 @contextmanager
 def prepared(model: nn.Module, optimizer: torch.optim.Optimizer, rates: Rates, channels_last: bool):
-    """Put the model into training mode; on leaving, put back flags, memory order and rates, and drop the gradients."""
+    """Put a model in evaluation mode into training mode; on leaving, put back flags, memory order and rates.
+
+    Gradients are dropped.
+    """
     convert = channels_last and all(parameter.is_contiguous() for parameter in model.parameters())
     with modes_kept(model):
-        model.train()
+        if not model.training:
+            model.train()
         if convert:
             model.to(memory_format=torch.channels_last)
         try:

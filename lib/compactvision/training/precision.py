@@ -100,8 +100,13 @@ def as_float(tree: Any) -> Any:
 
 
 def samples(inputs: Any, targets: Any) -> int:
-    """Count the samples of a batch: the first of inputs and targets that is a tensor, else the list of inputs."""
+    """Count the samples of a batch: the first of inputs and targets that is a tensor, else the list of inputs.
+
+    A ``ValueError`` says that there is neither.
+    """
     for part in (inputs, targets):
-        if isinstance(part, Tensor):
+        if isinstance(part, Tensor) and part.ndim:
             return part.shape[0]
+    if not hasattr(inputs, "__len__"):
+        raise ValueError(f"batches must yield tensors or lists with one entry a sample, not {type(inputs).__name__}")
     return len(inputs)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR, OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR, OneCycleLR, ReduceLROnPlateau
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,10 @@ class Rates:
         scheduler = self.schedule(self.optimizer, self.epochs, self.steps)
         if not isinstance(scheduler, LRScheduler):
             raise ValueError(f"schedule must give a scheduler of torch.optim.lr_scheduler, not {scheduler!r}")
+        if isinstance(scheduler, ReduceLROnPlateau):
+            raise ValueError("schedule gives a ReduceLROnPlateau, which follows a measure and not the steps")
+        if scheduler.optimizer is not self.optimizer:
+            raise ValueError("schedule gives a scheduler of another optimizer than the one that it is called with")
         self.scheduler = scheduler
 
     def advance(self, done: int) -> None:

@@ -83,6 +83,10 @@ class Callback:
     in ``state.history``. ``state_dict`` holds tensors and plain Python data only; ``load_state_dict`` is called
     before the model's weights are loaded, so it may bring the model into the shape that it had. Hooks run with
     gradients recorded: wrap changes of weights in ``torch.no_grad()``.
+
+    A checkpoint compares the settings of callbacks: each argument of the constructor that an attribute of the same
+    name keeps. A callback that keeps them otherwise, or has some that decide no number, tells them by a method
+    ``settings()`` that returns a dict of plain data.
     """
 
     def on_start(self, state: State) -> None:
@@ -109,6 +113,8 @@ class Callbacks:
     """Several callbacks, called in their order."""
 
     def __init__(self, callbacks: Iterable):
+        if not isinstance(callbacks, Iterable):
+            raise ValueError(f"callbacks must be an iterable of callbacks, not {callbacks!r}")
         self.members = list(callbacks)
         for member in self.members:
             if isinstance(member, type) or not any(callable(getattr(member, hook, None)) for hook in HOOKS):
@@ -120,10 +126,6 @@ class Callbacks:
             function = getattr(member, hook, None)
             if function is not None:
                 function(state)
-
-    def names(self) -> list[str]:
-        """Class names, by which a checkpoint recognises the callbacks of its run."""
-        return [f"{type(member).__module__}.{type(member).__qualname__}" for member in self.members]
 
     def state_dict(self) -> dict:
         """States of the members, ``{}`` for those without one."""

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterable, Iterator
 
 import torch
 from torch import nn
 
+from . import checks
 from .fit import fit
+from .groups import Rule, parameter_groups
 from .schedules import one_cycle
 
 
 def tune(
-    model: nn.Module, batches: Iterable, *, epochs: int = 1, learning_rate: float = 0.05, seed: int = 0
+    model: nn.Module,
+    batches: Iterable,
+    *,
+    epochs: int = 1,
+    learning_rate: float = 0.05,
+    seed: int = 0,
+    groups: Rule | None = None,
 ) -> nn.Module:
     """Train a network on, in place, with Nesterov's SGD over one cycle of learning rates, and return it.
 
@@ -33,11 +40,14 @@ def tune(
         Peak of the cycle, > 0.
     seed : int, default 0
         As for :func:`compactvision.training.fit`.
+    groups : callable (name, parameter) -> dict or None, optional
+        Rule for options of single parameters, as for :func:`compactvision.training.parameter_groups`; with
+        ``training.no_decay`` biases and BatchNorm have no weight decay.
 
     Raises
     ------
     ValueError
-        If a number is out of its range, or there is no batch.
+        If `model` is no module or has nothing to train, a number is out of its range, or there is no batch.
 
     Examples
     --------
@@ -46,9 +56,13 @@ def tune(
     >>> training.tune(model, data.load("glyphs", n=32).batches(16, shuffle=True), learning_rate=0.02) is model
     True
     """
-    if not 0 < learning_rate < math.inf:
-        raise ValueError(f"learning_rate must be finite and > 0, got {learning_rate}")
-    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    checks.model_device(model, None)
+    if not checks.is_positive(learning_rate):
+        raise ValueError(f"learning_rate must be finite and > 0, got {learning_rate!r}")
+    held = list(model.parameters()) if groups is None else parameter_groups(model, groups)
+    if not held:
+        raise ValueError("model has no parameter to train")
+    optimizer = torch.optim.SGD(held, lr=learning_rate, momentum=0.9, weight_decay=5e-4, nesterov=True)
     fit(
         model,
         batches,
@@ -78,7 +92,7 @@ def renewed(model: nn.Module, batches: Iterable) -> nn.Module:
     Raises
     ------
     ValueError
-        If there is no batch.
+        If there is no batch, or the model has no BatchNorm.
 
     Examples
     --------
@@ -88,11 +102,14 @@ def renewed(model: nn.Module, batches: Iterable) -> nn.Module:
     >>> fresh.bn1.running_mean.equal(model.bn1.running_mean), fresh.training
     (False, False)
     """
+    device = checks.model_device(model, None)
+    if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+        raise ValueError("model has no BatchNorm whose statistics could be renewed")
+    checks.iterable(batches)
     model, read = copy.deepcopy(model), 0
 
     def images() -> Iterator[torch.Tensor]:
         nonlocal read
-        device = next(model.parameters()).device
         for batch in batches:
             read += 1
             yield (batch if isinstance(batch, torch.Tensor) else batch[0]).to(device)

@@ -12,6 +12,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from compactvision.explanation.evidence import wide
 from compactvision.explanation.heads import LayerCache
 from compactvision.measure.state import evaluating
 
@@ -47,6 +48,8 @@ def set_units(activation: Tensor, units: int | Sequence[int] | Tensor, values: T
 def remove_direction(activation: Tensor, direction: Tensor, mean: Tensor | None = None) -> Tensor:
     """Take the part along a direction out of every position, Eq. (6): ``A - (q . (A - m)) q``, with m = 0 unless given.
 
+    Computed in float32 at least, whatever the types; the result has that of the activation.
+
     Parameters
     ----------
     activation : (B, U, ...).
@@ -59,10 +62,11 @@ def remove_direction(activation: Tensor, direction: Tensor, mean: Tensor | None 
         raise ValueError(f"direction: shape {tuple(direction.shape)} for {units} units")
     if abs(float(direction.norm()) - 1) > 1e-3:
         raise ValueError(f"direction: its length is {float(direction.norm()):g}, not 1")
-    flat = activation.flatten(2) if activation.ndim > 2 else activation.unsqueeze(2)  # (B, U, P)
-    centred = flat if mean is None else flat - mean[:, None]
+    flat = wide(activation.flatten(2) if activation.ndim > 2 else activation.unsqueeze(2))  # (B, U, P)
+    direction = direction.to(flat.dtype)
+    centred = flat if mean is None else flat - mean.to(flat.dtype)[:, None]
     amount = torch.einsum("u,bup->bp", direction, centred)  # (B, P)
-    return (flat - amount[:, None] * direction[:, None]).view_as(activation)
+    return (flat - amount[:, None] * direction[:, None]).to(activation.dtype).view_as(activation)
 
 
 def random_rotation(units: int, generator: torch.Generator) -> Tensor:

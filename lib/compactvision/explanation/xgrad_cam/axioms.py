@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from compactvision import hooks
-from compactvision.explanation.evidence import check_inputs, chosen_targets, wide
+from compactvision.explanation.evidence import check_floating, check_inputs, chosen_targets, wide
 from compactvision.explanation.heads import Head
 from compactvision.measure.state import evaluating
 from compactvision.models import ChannelMap
@@ -19,6 +19,12 @@ HOMOGENEOUS = (
     *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.ZeroPad2d, ChannelMap),
 )
 """Layers that scale with their input, so that they add nothing to the bias term."""
+
+_SCALING = """
+AccumulateGrad Gather Clone View UnsafeView ReshapeAlias Permute Transpose T Squeeze Unsqueeze Slice Select Split Cat
+Expand Index IndexSelect ConstantPadNd Relu LeakyRelu PreluKernel MaxPool2DWithIndices AvgPool2D AdaptiveAvgPool2D
+MkldnnAdaptiveAvgPool2D AdaptiveMaxPool2D Mean Sum Convolution Addmm Mm NativeBatchNorm CudnnBatchNorm
+"""
 
 
 # The axioms, Eq. (3) and (4), and by how much weights miss them, Eq. (8) and (9)
@@ -83,18 +89,21 @@ def bias_term(
     """Return epsilon of Eq. (5), what the biases behind a layer add to the score: (B,).
 
     Each layer t behind the named one contributes its biases times the gradient at its output. A BatchNorm in evaluation
-    mode has the bias ``beta - gamma mean / sqrt(var + eps)``. No activation of the named layer enters the result.
+    mode has the bias ``beta - gamma mean / sqrt(var + eps)``. No activation of the named layer enters the result; they
+    only serve to check it.
 
     Parameters
     ----------
     model, layer, inputs, targets : as in :func:`gather`.
     strict : bool, default True
-        Refuse layers for which the identity does not hold. With False they count as if they had no bias.
+        Refuse layers for which the identity does not hold, and check Eq. (5) itself, ``S - sum of g F = epsilon``, so
+        that functions behind the layer are seen too. With False they count as if they had no bias.
 
     Raises
     ------
     ValueError
-        Where a layer behind is neither affine nor in :data:`HOMOGENEOUS`, or the inputs reach the score past the layer.
+        Where a layer behind is neither affine nor in :data:`HOMOGENEOUS`, Eq. (5) does not hold on the inputs, the
+        layer does not run exactly once, or the inputs reach the score past it.
 
     Examples
     --------
@@ -107,26 +116,60 @@ def bias_term(
     tensor([0.5000, 0.5000, 0.5000])
     """
     check_inputs(inputs)
+    check_floating(inputs)
     modules = {name: m for name, m in model.named_modules() if name != layer and not any(m.children())}
+    leaves: list[Tensor] = []
 
     def cut(output: Tensor) -> Tensor:
-        return output.detach().clone().requires_grad_().clone()
+        leaves.append(output.detach().clone().requires_grad_())
+        return leaves[-1].clone()
 
     with torch.inference_mode(False), evaluating(model), torch.enable_grad():
         probe = inputs.detach().clone().requires_grad_()
         with hooks.replace_output(model, layer, cut), hooks.capture(model, list(modules), repeated=True) as outputs:
-            logits = model(probe)
+            logits = model(probe.clone())
+        if len(leaves) != 1:
+            raise ValueError(f"layer: {layer!r} runs {len(leaves)} times in a forward pass, not once")
         chosen = chosen_targets(logits, targets)
-        score = logits.gather(1, chosen[:, None]).sum()
+        score = logits.gather(1, chosen[:, None])[:, 0]
         calls = [(name, u) for name in outputs for u in outputs[name] if isinstance(u, Tensor) and u.requires_grad]
-        found = torch.autograd.grad(score, [probe, *(u for _, u in calls)], allow_unused=True)
-    if found[0] is not None:
+        needed = [probe, leaves[0], *(u for _, u in calls)]
+        past, slope, *found = torch.autograd.grad(score.sum(), needed, allow_unused=True)
+    if past is not None:
         raise ValueError(f"layer: the inputs reach the logits past {layer!r}, by a shortcut; name the block around it")
-    total = wide(logits).new_zeros(len(inputs))
-    for (name, _), gradient in zip(calls, found[1:], strict=True):
+    parts = [wide(logits).new_zeros(len(inputs))]
+    for (name, _), gradient in zip(calls, found, strict=True):
         if gradient is not None:
-            total += _contribution(name, modules[name], wide(gradient), strict)
-    return total.to(logits.dtype)
+            parts.append(_contribution(name, modules[name], wide(gradient), strict))
+    if strict:
+        slope = torch.zeros_like(leaves[0]) if slope is None else slope
+        product = (wide(slope) * wide(leaves[0].detach())).flatten(1)
+        _check_identity(layer, score, product, torch.stack(parts))
+    return sum(parts).to(logits.dtype)
+
+
+def _check_identity(layer: str, score: Tensor, product: Tensor, parts: Tensor) -> None:
+    """Raise a ValueError unless the score (B,) is the sum of the products g F (B, K H W) and the bias terms (T, B)."""
+    apart = (wide(score.detach()) - product.sum(1) - parts.sum(0)).abs()
+    size = score.detach().abs() + product.abs().sum(1) + parts.abs().sum(0)  # what rounding is relative to
+    if (apart <= torch.finfo(score.dtype).eps ** 0.5 * size).all():
+        return
+    suspects = sorted(_operations_behind(score) - set(_SCALING.split())) or ["a constant", "a bias that no layer holds"]
+    raise ValueError(
+        f"layer: Eq. (5) does not hold behind {layer!r}, by up to {float(apart.max()):.3g}: something there neither is "
+        f"an affine layer nor scales with its input (perhaps {', '.join(suspects)})"
+    )
+
+
+def _operations_behind(score: Tensor) -> set[str]:
+    """Return the names of the operations on the way to the score, as autograd calls them."""
+    seen, left = set(), [score.grad_fn]
+    while left:
+        node = left.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            left += [next_node for next_node, _ in node.next_functions]
+    return {node.name().rstrip("0123456789").removesuffix("Backward").split("::")[-1] for node in seen}
 
 
 def _contribution(name: str, module: nn.Module, gradient: Tensor, strict: bool) -> Tensor:

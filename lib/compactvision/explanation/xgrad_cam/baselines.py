@@ -9,8 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compactvision.explanation.evidence import check_inputs, enlarged, scaled, wide
+from compactvision.explanation.evidence import check_floating, check_inputs, enlarged, scaled, wide
 from compactvision.measure.state import evaluating
+
+_LARGE = 1e6  # slopes beside which the 1e-6 of Grad-CAM++ is nothing
 
 
 def grad_cam_plus_plus_weights(activation: Tensor, gradient: Tensor) -> Tensor:
@@ -21,7 +23,10 @@ def grad_cam_plus_plus_weights(activation: Tensor, gradient: Tensor) -> Tensor:
     """
     slope = wide(gradient).clamp(min=0)
     total = wide(activation).sum((2, 3), keepdim=True)  # (B, K, 1, 1)
-    return (slope**3 / (2 * slope**2 + total * slope**3 + 1e-6)).sum((2, 3)).to(gradient.dtype)
+    small = torch.where(slope > _LARGE, 0, slope)
+    terms = small**3 / (2 * small**2 + total * small**3 + 1e-6)
+    steep = 1 / (2 / slope.clamp(min=_LARGE) + total)  # divided by g^3, which would overflow
+    return torch.where(slope > _LARGE, steep, terms).sum((2, 3)).to(gradient.dtype)
 
 
 def ablation_cam_weights(drops: Tensor, score: Tensor) -> Tensor:
@@ -51,6 +56,7 @@ def masked_scores(
     The mask is the channel of ``activation`` (B, K, H, W), enlarged and scaled to [0, 1] (0 for a constant channel).
     """
     check_inputs(inputs)
+    check_floating(inputs)
     images, channels = activation.shape[:2]
     scores = []
     with evaluating(model):

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
 from compactvision.training import State, group_of
 
 from .formats import Format, distances, weights
@@ -64,6 +65,7 @@ class ADMM:
     """
 
     def __init__(self, formats: Mapping[str, Format], rho: float = 0.001) -> None:
+        checks.numbers(rho=rho)
         if not 0 < rho < math.inf:
             raise ValueError(f"rho must be positive and finite, got {rho}")
         self.formats, self.rho = dict(formats), rho
@@ -254,6 +256,8 @@ def needed_rho(steps: int, learning_rate: float, momentum: float = 0.9, exponent
     >>> round(callbacks.needed_rho(200 * 390, learning_rate=0.05, exponent=39), 6)
     0.001
     """
+    checks.whole(steps=steps)
+    checks.numbers(learning_rate=learning_rate, momentum=momentum, exponent=exponent)
     if steps < 1 or not 0 < learning_rate < math.inf or not 0 <= momentum < 1 or not 0 < exponent < math.inf:
         raise ValueError(
             "steps must be at least 1, learning_rate and exponent positive, momentum in [0, 1), "

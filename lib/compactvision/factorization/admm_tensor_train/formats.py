@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
 from compactvision.models.factorised import (
     Factorised,
     TTConv2d,
@@ -236,6 +237,8 @@ def weights(model: nn.Module, formats: Mapping[str, Format]) -> dict[str, nn.Par
     ValueError
         If ``formats`` is empty, the network has no layer of a name, or it is no convolution or linear layer.
     """
+    checks.networks(model=model)
+    checks.mappings(formats=formats)
     if not formats:
         raise ValueError("formats must name at least one layer, got none")
     modules = dict(model.named_modules())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compactvision.models.layers import refuse_counts
+from compactvision import _checks as checks
 
 
 class ColumnLSTM(nn.Module):
@@ -47,7 +47,7 @@ class ColumnLSTM(nn.Module):
         self, num_classes: int = 10, hidden: int = 64, column: int = 96, *, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
-        refuse_counts(num_classes=num_classes, hidden=hidden, column=column)
+        checks.counts(num_classes=num_classes, hidden=hidden, column=column)
         self.column = column
         self.input = nn.Linear(column, 4 * hidden)
         self.hidden = nn.Linear(hidden, 4 * hidden, bias=False)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
 from compactvision import measure
 from compactvision.measure import ExampleInputs, evaluating
 from compactvision.measure.state import inputs_from
@@ -138,6 +139,8 @@ def select_ranks(
     >>> found.total, found.formats["layer3.2.conv2"].ranks
     (119086, (34, 34))
     """
+    checks.networks(model=model)
+    checks.numbers(factor=factor)
     if not 1 < factor < math.inf:
         raise ValueError(f"factor must be above 1 and finite, got {factor}")
     for name, value, known in (("count", count, ("macs", "parameters")), ("rule", rule, tuple(_RULES))):

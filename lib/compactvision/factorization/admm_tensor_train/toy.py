@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from compactvision import _checks as checks
+
 
 def largest(values: Tensor, rank: int) -> Tensor:
     """Return the ``rank`` entries that are largest in size in their places, 0 elsewhere: the projection, (n,)."""
@@ -61,8 +63,7 @@ def admm_path(
     _check(a, rank, rho)
     if w.shape != a.shape or not w.isfinite().all():
         raise ValueError(f"start must hold {len(a)} finite numbers, got {start}")
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+    checks.counts(steps=steps)
     z, u = largest(w, rank), torch.zeros_like(a)
     path = [torch.stack([w, z, u])]
     for _ in range(steps):
@@ -98,6 +99,8 @@ def smallest_rho(values: Sequence[float], rank: int) -> float:
 def _check(a: Tensor, rank: int, rho: float) -> None:
     if a.dim() != 1 or not a.isfinite().all():
         raise ValueError(f"values must be a vector of finite numbers, got {a.tolist()}")
+    checks.whole(rank=rank)
+    checks.numbers(rho=rho)
     if not 1 <= rank < len(a):
         raise ValueError(f"rank must be 1 to {len(a) - 1} for {len(a)} values, got {rank}")
     if not 0 < rho < math.inf:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
 from compactvision.measure import evaluating
 from compactvision.measure.state import placement
 from compactvision.models.factorised import Factorised
@@ -79,6 +80,7 @@ def whitened(
     >>> formats.projected(model, found).layer1[0].conv1.weight.equal(model.layer1[0].conv1.weight)
     False
     """
+    checks.finite(ridge=ridge)
     if not ridge > 0:
         raise ValueError(f"ridge must be positive, got {ridge}")
     split = [name for name, train in formats.items() if train.in_modes is not None and len(train.in_modes) > 1]

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
 from compactvision.models.factorised.factors import Factorised, Size, whole_numbers
-from compactvision.models.layers import refuse_counts
 
 
 class FactorisedConv2d(Factorised):
@@ -55,7 +55,7 @@ class FactorisedConv2d(Factorised):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(ranks)
-        refuse_counts(in_channels=in_channels, out_channels=out_channels)
+        checks.counts(in_channels=in_channels, out_channels=out_channels)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size, self.stride = _pair("kernel_size", kernel_size), _pair("stride", stride)
         self.dilation = _pair("dilation", dilation)
@@ -156,7 +156,7 @@ class FactorisedLinear(Factorised):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(ranks)
-        refuse_counts(in_features=in_features, out_features=out_features)
+        checks.counts(in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
         self.bias = nn.Parameter(torch.zeros(out_features, device=device, dtype=dtype)) if bias else None
 

@@ -71,7 +71,7 @@ class ProximalSlimming:
 
     def on_start(self, state: State) -> None:
         """Find the scales and make their copies."""
-        self.gamma = dict(scales(state.model))
+        self.gamma, self.xi = dict(scales(state.model)), {}
         for name, gamma in self.gamma.items():
             if group_of(state.optimizer, gamma) is None:
                 raise ValueError(f"optimizer: the scale of {name!r} is in none of its groups")

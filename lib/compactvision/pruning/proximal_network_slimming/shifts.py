@@ -191,7 +191,7 @@ def _keeping(name: str, read: dict[str, Tensor]) -> Callable:
     """Return a hook that keeps what a layer reads, as (B, C, ...) with at least one dimension behind the channels."""
 
     def hook(module: nn.Module, args: tuple) -> None:
-        x = args[0].detach()
+        x = args[0].detach().clone()  # what follows may write to it
         read[name] = x if x.ndim > 2 else x[..., None]
 
     return hook
@@ -202,6 +202,8 @@ def _giving_the_shift(removed: Tensor) -> Callable:
 
     def hook(norm: nn.BatchNorm2d, args: tuple, out: Tensor) -> Tensor:
         shift = norm.bias.detach().view(1, -1, 1, 1)
+        if type(norm) is not nn.BatchNorm2d and norm.running_mean is not None:  # it may bend what it normed
+            shift = norm.forward(norm.running_mean.view(1, -1, 1, 1)).detach()
         return torch.where(removed.to(out.device).view(1, -1, 1, 1), shift.to(out.dtype), out)
 
     return hook

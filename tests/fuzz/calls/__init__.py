@@ -1,0 +1,13 @@
+"""One valid call for each public function: a maker of its arguments, ``self`` among them for a method.
+
+What a call gives is used where that is when it works (``AFTERWARDS``). ``FREE`` has arguments ("name"), or values of
+one ("name:-1"), that are documented to be anything, so that accepting them is no nonsense.
+"""
+
+from . import explanation, ground, pruning, top
+
+CALLS = {**ground.CALLS, **explanation.CALLS, **pruning.CALLS, **top.CALLS}
+AFTERWARDS = {**ground.AFTERWARDS, **explanation.AFTERWARDS, **pruning.AFTERWARDS, **top.AFTERWARDS}
+FREE = {**ground.FREE, **explanation.FREE, **pruning.FREE, **top.FREE}
+
+__all__ = ["AFTERWARDS", "CALLS", "FREE"]
