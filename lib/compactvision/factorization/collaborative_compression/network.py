@@ -1,113 +1,24 @@
-"""From choices to a network: gradients of kernels, choices at a budget of MACs, surgery with factors."""
+"""From choices to a network: what stays in all, at which rates or budget of MACs, and the surgery."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compactvision import surgery
-from compactvision.measure import evaluating
+from compactvision.models.factorised import SVDConv2d, with_layers
+from compactvision.models.layers import ChannelMap
+from compactvision.surgery.apply import planned_modules
+from compactvision.surgery.budget import refuse_share
 from compactvision.surgery.layers import named_layers
 
 from .costs import Choice, largest_rank, weights
 from .sensitivity import bracketed
 from .steps import Path
-
-
-def kernels(graph: surgery.ChannelGraph) -> dict[str, Tensor]:
-    """Return the kernels (N, C, kh, kw) of the convolutions that may be compressed, by layer.
-
-    These read channels of the graph's groups; a convolution that reads the images is left out, and so are depthwise
-    convolutions and linear layers.
-
-    Parameters
-    ----------
-    graph : ChannelGraph
-        With ``residual="gather"``, so that each layer may read a part of a stream of its own.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
-
-    Examples
-    --------
-    >>> from compactvision import models, surgery
-    >>> from compactvision.factorization import collaborative_compression as cc
-    >>> graph = surgery.channel_graph(models.resnet20(), (3, 32, 32), residual="gather")
-    >>> len(cc.kernels(graph)), "conv1" in cc.kernels(graph)
-    (18, False)
-    """
-    cuttable = torch.zeros(graph.units, dtype=torch.bool)
-    for group in graph.groups.values():
-        cuttable[group.units] = True
-    found = {
-        name: graph.model.get_submodule(layer.path).weight.detach()
-        for name, layer in graph.layers.items()
-        if layer.kind == "conv" and cuttable[layer.reads].all()
-    }
-    if not found:
-        raise ValueError("graph: no convolution reads channels of its groups")
-    return found
-
-
-def kernel_gradients(
-    graph: surgery.ChannelGraph,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    *,
-    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
-) -> dict[str, Tensor]:
-    """Return the gradient of the mean loss over all images for each kernel of :func:`kernels`.
-
-    Parameters
-    ----------
-    graph : ChannelGraph
-        Its network is run in evaluation mode and left as it was.
-    batches : iterable of (Tensor, Tensor)
-        Inputs and targets, on the model's device: the training set without augmentation.
-    loss : callable, default cross-entropy
-        Mean loss of a batch from (outputs, targets).
-
-    Raises
-    ------
-    ValueError
-        If there is no batch.
-
-    Examples
-    --------
-    >>> from compactvision import data, models, surgery
-    >>> from compactvision.factorization import collaborative_compression as cc
-    >>> graph = surgery.channel_graph(models.pretrained("resnet20_glyphs"), (3, 32, 32), residual="gather")
-    >>> gradients = cc.kernel_gradients(graph, data.load("glyphs", n=32).batches(16))
-    >>> gradients["layer1.0.conv1"].shape
-    torch.Size([16, 16, 3, 3])
-    """
-    model = graph.model
-    names = list(kernels(graph))
-    watched = [model.get_submodule(graph.layers[name].path).weight for name in names]
-    flags = [weight.requires_grad for weight in watched]
-    sums: list[Tensor] = []
-    images = 0
-    try:
-        for weight in watched:
-            weight.requires_grad_(True)
-        with evaluating(model), torch.enable_grad():
-            for inputs, targets in batches:
-                found = torch.autograd.grad(loss(model(inputs), targets), watched)
-                parts = [each * inputs.shape[0] for each in found]  # the loss is a mean over the batch
-                sums = parts if not sums else [a + b for a, b in zip(sums, parts, strict=True)]
-                images += inputs.shape[0]
-    finally:
-        for weight, flag in zip(watched, flags, strict=True):
-            weight.requires_grad_(flag)
-    if not images:
-        raise ValueError("batches must hold at least one batch, got none")
-    return {name: total / images for name, total in zip(names, sums, strict=True)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,15 +30,21 @@ class Compression:
     plan : Plan
         Filters that stay and what the layers behind them read.
     choices : dict of str to Choice
-        Of each compressed convolution. Ranks are those that are built: at most what the kernel can have, and None where
-        the factors would cost as much as the kernel that they make.
-    clipped : dict of str to (int, int or None)
-        Ranks that were asked for and differ from those that are built.
+        Of each compressed convolution, as asked for.
+    ranks : dict of str to (int or None)
+        Ranks that are built: at most what the kernel can have, and None where the factors would cost as much as the
+        kernel that they make.
     """
 
     plan: surgery.Plan
     choices: dict[str, Choice]
-    clipped: dict[str, tuple[int, int | None]]
+    ranks: dict[str, int | None]
+
+    @property
+    def clipped(self) -> dict[str, tuple[int, int | None]]:
+        """Ranks that were asked for and those that are built, where they differ."""
+        asked = {name: choice.rank for name, choice in self.choices.items()}
+        return {name: (asked[name], rank) for name, rank in self.ranks.items() if rank != asked[name]}
 
     @property
     def parameters(self) -> int:
@@ -137,32 +54,26 @@ class Compression:
     @property
     def macs(self) -> int:
         """MACs of the network that is left, for one image of the graph's size."""
-        layers = self.plan.graph.layers
-        return self.plan.macs - sum(
-            self._fewer(name) * layers[name].pair[1] // layers[name].pair[0] for name in self.choices
-        )
+        pairs = {name: self.plan.graph.layers[name].pair for name in self.choices}
+        return self.plan.macs - sum(self._fewer(name) * macs // taps for name, (taps, macs) in pairs.items())
 
     def _fewer(self, name: str) -> int:
-        """Return how many weights a layer has less than in the plan alone."""
-        layer, choice = self.plan.graph.layers[name], self.choices[name]
-        read, written = int(self.plan.kept[layer.reads].sum()), int(self.plan.kept[layer.writes].sum())
-        return layer.pair[0] * read * written - weights(
-            (written, read, layer.pair[0], 1), choice.channels, choice.rank
-        )
+        """Return how many weights a layer has less than under the plan alone."""
+        layer = self.plan.graph.layers[name]
+        read = int(self.plan.kept[layer.reads].sum())
+        shape = _shape(layer, self.plan.kept)
+        return weights(shape, read) - weights(shape, self.choices[name].channels, self.ranks[name])
 
     def __str__(self) -> str:
         """One line with the shares that are left."""
-        graph = self.plan.graph
-        factors = sum(choice.rank is not None for choice in self.choices.values())
+        graph, factors = self.plan.graph, sum(rank is not None for rank in self.ranks.values())
         return (
-            f"{len(self.choices)} convolutions, {factors} of them as two factors: "
+            f"convolutions compressed: {len(self.choices)}, as two factors: {factors}; left are "
             f"{self.parameters / graph.parameters:.1%} of the parameters, {self.macs / graph.macs:.1%} of the MACs"
         )
 
 
-def compression(
-    graph: surgery.ChannelGraph, choices: Mapping[str, Choice], *, drop_unread: bool = True
-) -> Compression:
+def compression(graph: surgery.ChannelGraph, choices: Mapping[str, Choice], *, drop_unread: bool = True) -> Compression:
     """Say what stays of a network under these choices.
 
     Parameters
@@ -178,8 +89,8 @@ def compression(
     Raises
     ------
     ValueError
-        If a name is that of no convolution (depthwise and other grouped ones included), indices are wrong or a rank is
-        below 1.
+        If a name is that of no convolution (depthwise and linear layers included), indices are wrong or a rank is below
+        1.
 
     Examples
     --------
@@ -187,34 +98,20 @@ def compression(
     >>> from compactvision.factorization import collaborative_compression as cc
     >>> graph = surgery.channel_graph(models.resnet20(), (3, 32, 32), residual="gather")
     >>> print(cc.compression(graph, {"layer3.0.conv2": cc.Choice(tuple(range(40)), rank=24)}))
-    1 convolutions, 1 of them as two factors: 89.1% of the parameters, 94.2% of the MACs
+    convolutions compressed: 1, as two factors: 1; left are 87.2% of the parameters, 93.3% of the MACs
     """
     for name, choice in choices.items():
         _refuse_wrong(graph, name, choice)
     read = torch.zeros(graph.units, dtype=torch.bool)
     for name, layer in graph.layers.items():
-        chosen = list(choices[name].keep) if name in choices else slice(None)
         if not layer.passes_on:
-            read[layer.reads[chosen]] = True
+            read[layer.reads[list(choices[name].keep)] if name in choices else layer.reads] = True
     kept = torch.ones(graph.units, dtype=torch.bool)
     for group in graph.groups.values():
         if drop_unread or group.name.endswith(":in"):
             kept[group.units] = read[group.units]
-    built, clipped = {}, {}
-    for name, choice in choices.items():
-        built[name] = Choice(choice.keep, _built_rank(graph.layers[name], kept, choice))
-        if built[name].rank != choice.rank:
-            clipped[name] = (choice.rank, built[name].rank)
-    return Compression(surgery.Plan(graph, kept), built, clipped)
-
-
-def _built_rank(layer: surgery.Layer, kept: Tensor, choice: Choice) -> int | None:
-    if choice.rank is None:
-        return None
-    written = int(kept[layer.writes].sum())
-    shape = (written, layer.reads.numel(), layer.pair[0], 1)
-    rank = min(choice.rank, largest_rank(shape, choice.channels))
-    return rank if weights(shape, choice.channels, rank) < weights(shape, choice.channels) else None
+    ranks = {name: _built_rank(_shape(graph.layers[name], kept), choice) for name, choice in choices.items()}
+    return Compression(surgery.Plan(graph, kept), dict(choices), ranks)
 
 
 def at_rates(
@@ -245,9 +142,7 @@ def at_rates(
     return compression(graph, choices, drop_unread=drop_unread)
 
 
-def at_budget(
-    at: Callable[[float], Compression], keep_macs: float, *, until: float = 1.0
-) -> Compression:
+def at_budget(at: Callable[[float], Compression], keep_macs: float, *, until: float = 1.0) -> Compression:
     """Return the least compression of a family that keeps at most this share of the network's MACs.
 
     Nominal rates overshoot, by a step in each layer and by filters that nobody reads. To compare methods at equal
@@ -272,26 +167,114 @@ def at_budget(
     >>> from compactvision import models, surgery
     >>> from compactvision.factorization import collaborative_compression as cc
     >>> graph = surgery.channel_graph(models.resnet20(), (3, 32, 32), residual="gather")
-    >>> whole = {name: tuple(kernel.shape) for name, kernel in cc.kernels(graph).items()}
-    >>> def half_the_ranks(share):  # factors of one rank ratio, all channels
-    ...     ranks = {name: max(1, round(shape[0] * (1 - share))) for name, shape in whole.items()}
-    ...     return cc.compression(graph, {n: cc.Choice(tuple(range(s[1])), ranks[n]) for n, s in whole.items()})
-    >>> print(cc.at_budget(half_the_ranks, keep_macs=0.5))
-    18 convolutions, 18 of them as two factors: 48.8% of the parameters, 49.6% of the MACs
+    >>> shapes = {name: kernel.shape for name, kernel in cc.kernels(graph).items()}
+    >>> def fewer_ranks(share):  # all channels stay, and the same share of the ranks in each layer
+    ...     ranks = {name: max(1, round(shape[0] * (1 - share))) for name, shape in shapes.items()}
+    ...     return cc.compression(graph, {n: cc.Choice(tuple(range(s[1])), ranks[n]) for n, s in shapes.items()})
+    >>> print(cc.at_budget(fewer_ranks, keep_macs=0.5))
+    convolutions compressed: 18, as two factors: 18; left are 48.8% of the parameters, 49.6% of the MACs
     """
-    surgery_share(keep_macs)
+    refuse_share("keep_macs", keep_macs)
     if not 0 < until < math.inf:
         raise ValueError(f"until must be positive and finite, got {until}")
     last = at(until)
-    limit = keep_macs * last.plan.graph.macs
-    if last.macs > limit:
-        raise ValueError(
-            f"keep_macs={keep_macs} is out of reach: at {until} there are {last.macs / last.plan.graph.macs:.3f} left"
-        )
-    return at(bracketed(lambda number: at(number).macs <= limit, [0.0, until]))
+    whole = last.plan.graph.macs
+    if last.macs > keep_macs * whole:
+        raise ValueError(f"keep_macs={keep_macs} is out of reach: at {until} there is {last.macs / whole:.4f} left")
+    return at(bracketed(lambda number: at(number).macs <= keep_macs * whole, [0.0, until]))
 
 
-def surgery_share(value: float) -> None:
-    """Raise a ``ValueError`` unless a share that stays is a number in (0, 1]."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-        raise ValueError(f"keep_macs must be in (0, 1], the share that stays, got {value!r}")
+def compress(model: nn.Module, made: Compression) -> nn.Module:
+    """Return a copy of the network, pruned and factorised at once.
+
+    Each compressed convolution reads the channels that its choice keeps. Its kernel is the best approximation of the
+    chosen rank of the *original* kernel without the other channels, as two factors. Filters are dropped behind that, so
+    that it changes no output.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The network that the compression was made for, or a copy of it; unchanged.
+    made : Compression
+        What stays.
+
+    Returns
+    -------
+    nn.Module
+        Of the same class; in place of convolutions stand
+        :class:`~compactvision.models.factorised.SVDConv2d`, and :class:`~compactvision.surgery.Gathered` around what
+        reads a part of its input.
+
+    Raises
+    ------
+    ValueError
+        If the compression does not fit the model, or a convolution pads with anything but zeros.
+
+    Examples
+    --------
+    >>> from compactvision import measure, models, surgery
+    >>> from compactvision.factorization import collaborative_compression as cc
+    >>> model = models.pretrained("resnet20_glyphs")
+    >>> graph = surgery.channel_graph(model, (3, 32, 32), residual="gather")
+    >>> made = cc.compression(graph, {"layer3.0.conv2": cc.Choice(tuple(range(40)), rank=24)})
+    >>> small = cc.compress(model, made)
+    >>> measure.macs(small, (3, 32, 32)) == made.macs, small.layer3[0].conv2
+    (True, SVDConv2d(40, 64, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), ranks=(24,), bias=False))
+    """
+    dense = planned_modules(model, made.plan)
+    small = surgery.prune(model, made.plan)
+    paths = {name: path for name, path, _ in named_layers(small)}
+
+    def replacing(name: str) -> Callable[[nn.Module], nn.Module]:
+        return lambda conv: _compressed(conv, dense[name].weight.detach(), made, name)
+
+    return with_layers(small, {paths[name]: replacing(name) for name in made.choices})
+
+
+def _compressed(conv: nn.Conv2d, kernel: Tensor, made: Compression, name: str) -> nn.Module:
+    """Return what stands in place of a convolution that the plan has cut; ``kernel`` is the original one."""
+    layer, choice, rank = made.plan.graph.layers[name], made.choices[name], made.ranks[name]
+    keep = list(choice.keep)
+    kernel = kernel[:, keep]
+    if choice.rank is not None:
+        kernel = SVDConv2d.from_kernel(kernel, choice.rank).kernel().detach()
+    conv.in_channels = len(keep)
+    conv.weight = nn.Parameter(
+        kernel[made.plan.kept[layer.writes].nonzero().flatten().to(kernel.device)],
+        requires_grad=conv.weight.requires_grad,
+    )
+    present = made.plan.kept[layer.reads]
+    position = torch.cumsum(present, 0) - 1
+    built = conv if rank is None else SVDConv2d.from_layer(conv, rank)
+    if int(present.sum()) == len(keep):
+        return built
+    selection = ChannelMap(position[keep].tolist(), int(present.sum())).to(kernel.device)
+    return surgery.Gathered(selection, built).train(conv.training)
+
+
+def _shape(layer: surgery.Layer, kept: Tensor) -> tuple[int, ...]:
+    """Return the kernel's shape with the filters that stay, its taps in one dimension."""
+    return (int(kept[layer.writes].sum()), layer.reads.numel(), layer.pair[0], 1)
+
+
+def _built_rank(shape: tuple[int, ...], choice: Choice) -> int | None:
+    if choice.rank is None:
+        return None
+    rank = min(choice.rank, largest_rank(shape, choice.channels))
+    return rank if weights(shape, choice.channels, rank) < weights(shape, choice.channels) else None
+
+
+def _refuse_wrong(graph: surgery.ChannelGraph, name: str, choice: Choice) -> None:
+    layer = graph.layers.get(name)
+    if layer is None or layer.kind != "conv":
+        what = "no layer of the graph" if layer is None else f"of kind {layer.kind!r}"
+        raise ValueError(f"choices: {name!r} is {what}; only convolutions without groups are compressed")
+    size = layer.reads.numel()
+    if (
+        not choice.keep
+        or sorted(set(choice.keep)) != list(choice.keep)
+        or not 0 <= choice.keep[0] <= choice.keep[-1] < size
+    ):
+        raise ValueError(f"choices: {name!r} must keep ascending indices below {size}, at least one, got {choice.keep}")
+    if choice.rank is not None and choice.rank < 1:
+        raise ValueError(f"choices: the rank of {name!r} must be at least 1, got {choice.rank}")

@@ -167,9 +167,7 @@ def global_rates(
 
     if not rising:
         return dict.fromkeys(curves, 0.0)
-    ends = [
-        math.log(curves[name].slope(rate)) - shift[name] for name in rising for rate in (0.0, LARGEST_RATE)
-    ]
+    ends = [math.log(curves[name].slope(rate)) - shift[name] for name in rising for rate in (0.0, LARGEST_RATE)]
     level = bracketed(lambda level: sum(macs[name] * rate for name, rate in rates_at(level).items()) >= target, ends)
     return rates_at(level)
 

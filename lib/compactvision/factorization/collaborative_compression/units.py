@@ -165,9 +165,7 @@ class Working:
         )
         gone = (self.weight * self.original.square()).sum((0, 2))
         values = self._values_without_each() if gamma and "values" in self.kinds else torch.zeros_like(lost)
-        return self._importance(
-            gamma, lost.sum() - lost + gone, slope.sum() - slope, squares.sum() - squares, values
-        )
+        return self._importance(gamma, lost.sum() - lost + gone, slope.sum() - slope, squares.sum() - squares, values)
 
     def _values(self, gamma: float) -> Tensor:
         u, s, vt = self.svd()
