@@ -126,19 +126,20 @@ def at_rates(
     paths : mapping of str to Path
         For each layer of ``rates``.
     rates : mapping of str to float
-        Share of each layer's MACs to be saved; layers at 0 stay as they are.
+        Share of each layer's MACs to be saved; layers at 0 stay as they are. A path that ends below its rate is gone to
+        its end, which only a rate near 1 asks for.
     drop_unread : bool, default True
         As for :func:`compression`.
 
     Raises
     ------
     ValueError
-        If a layer has no path, or its path ends below its rate.
+        If a layer has no path.
     """
     missing = rates.keys() - paths.keys()
     if missing:
         raise ValueError(f"paths must hold every layer of rates, got none for {sorted(missing)}")
-    choices = {name: paths[name].choice(rate) for name, rate in rates.items() if rate > 0}
+    choices = {name: paths[name].choice(min(rate, paths[name].reach)) for name, rate in rates.items() if rate > 0}
     return compression(graph, choices, drop_unread=drop_unread)
 
 

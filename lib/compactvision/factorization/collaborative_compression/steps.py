@@ -42,6 +42,11 @@ class Path:
             found.append((channels, rank - 1) if unit == VALUE else (channels - 1, rank))
         return found
 
+    @property
+    def reach(self) -> float:
+        """Largest share that the path saves."""
+        return self.saved_after(len(self.removed))
+
     def saved_after(self, count: int) -> float:
         """Return the share saved after so many removals, in the cheaper of the two forms: factors or one kernel."""
         channels, rank = self.points()[count]
@@ -67,7 +72,7 @@ class Path:
                 gone = set(self.removed[:count])
                 keep = tuple(channel for channel in range(self.shape[1]) if channel not in gone)
                 return Choice(keep, None if alone else min(rank, largest_rank(self.shape, channels)))
-        raise ValueError(f"rate={rate} is above what the path saves, {self.saved_after(len(points) - 1):.4f}")
+        raise ValueError(f"rate={rate} is above what the path saves, {self.reach:.4f}")
 
     def _saved(self, channels: int, rank: int) -> float:
         if rank == largest_rank(self.shape, self.shape[1]):  # nothing was removed: no factors
