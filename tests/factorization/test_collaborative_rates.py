@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from compactvision.factorization import collaborative_compression as cc
-from compactvision.factorization.collaborative_compression.sensitivity import bracketed, fitted
+from compactvision.factorization.collaborative_compression.sensitivity import bracketed, fitted, two_rates
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -129,3 +129,20 @@ class TestRates:
 @given(edge=st.floats(-50, 50), below=st.floats(0, 100), above=st.floats(0, 100))
 def test_a_bracket_closes_on_the_edge(edge, below, above):
     assert bracketed(lambda x: x >= edge, [edge - below, edge + above]) == edge
+
+
+LAYERS = {"a": (100, 6400), "b": (50, 800), "c": (400, 1600)}
+
+
+class TestTwoRates:
+    def test_save_both(self):
+        first, rest = two_rates(LAYERS, ["a"], parameters=250, macs=4000)
+        assert 100 * first + 450 * rest == pytest.approx(250)
+        assert 6400 * first + 2400 * rest == pytest.approx(4000)
+
+    @pytest.mark.parametrize("early", [[], ["a", "b", "c"], ["d"]])
+    def test_refused(self, early):
+        with pytest.raises(ValueError, match="early"):
+            two_rates(LAYERS, early, parameters=250, macs=4000)
+        with pytest.raises(ValueError, match="early"):
+            two_rates({"a": (1, 4), "b": (2, 8)}, ["a"], parameters=1, macs=3)

@@ -178,6 +178,25 @@ class TestCosts:
         edge = math.floor(costs.break_even_rank(shape, 30))
         assert costs.weights(shape, 30, edge) <= costs.weights(shape, 30) < costs.weights(shape, 30, edge + 1)
 
+    def test_the_rank_for_a_rate_is_the_largest(self):
+        shape = (16, 12, 3, 3)
+        for channels, rate in itertools.product(range(1, 13), (0.1, 0.5, 0.7, 0.9)):
+            rank = costs.rank_for(shape, channels, rate)
+            assert rank == 0 or costs.saved(shape, channels, rank) >= rate - 1e-9
+            assert rank == costs.largest_rank(shape, channels) or costs.saved(shape, channels, rank + 1) < rate
+
+    @pytest.mark.parametrize("rate", [0.2, 0.5, 0.75])
+    def test_points_of_equal_macs(self, rate):
+        """Each saves the rate, and a rank more would not; more channels leave less rank."""
+        shape = (16, 12, 3, 3)
+        points = costs.iso_macs(shape, rate)
+        assert all(costs.saved(shape, *point) >= rate - 1e-9 for point in points)
+        alone = [channels for channels, rank in points if rank is None]
+        assert alone == list(range(1, 1 + math.floor(12 * (1 - rate) + 1e-9)))
+        ranks = [rank for _, rank in points if rank is not None]
+        assert ranks == sorted(ranks, reverse=True)
+        assert all(costs.saved(shape, channels, rank + 1) < rate for channels, rank in points[len(alone) :])
+
     def test_equal_those_of_the_layer(self):
         small = SVDConv2d.from_layer(torch.nn.Conv2d(30, 64, 3, bias=False), 17)
         assert sum(parameter.numel() for parameter in small.parameters()) == costs.weights((64, 48, 3, 3), 30, 17)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+ROUNDING = 1e-9  # of a rank: a share of 0.7 is a little more in floating point
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -21,6 +23,12 @@ class Choice:
         Input channels that are read, ascending.
     rank : int or None
         Channels between the two factors; None for a single convolution.
+
+    Examples
+    --------
+    >>> from compactvision.factorization import collaborative_compression as cc
+    >>> cc.Choice(keep=(0, 2, 3), rank=2).channels
+    3
     """
 
     keep: tuple[int, ...]
@@ -60,8 +68,8 @@ def saved(shape: tuple[int, ...], channels: int, rank: int | None = None) -> flo
     Examples
     --------
     >>> from compactvision.factorization.collaborative_compression import costs
-    >>> costs.saved((64, 64, 3, 3), 48), costs.saved((64, 64, 3, 3), 48, 60)
-    (0.25, 0.1927083333333333)
+    >>> costs.saved((64, 64, 3, 3), 48), round(costs.saved((64, 64, 3, 3), 48, 60), 3)
+    (0.25, 0.193)
     """
     return 1 - weights(shape, channels, rank) / math.prod(shape)
 
@@ -76,6 +84,39 @@ def largest_rank(shape: tuple[int, ...], channels: int) -> int:
     (64, 45)
     """
     return min(shape[0], channels * math.prod(shape[2:]))
+
+
+def rank_for(shape: tuple[int, ...], channels: int, rate: float) -> int:
+    """Return the largest rank of two factors that save a share of the layer; 0 where no rank does.
+
+    Examples
+    --------
+    >>> from compactvision.factorization.collaborative_compression import costs
+    >>> [costs.rank_for((64, 64, 3, 3), channels, 0.5) for channels in (64, 48, 34, 20)]
+    [28, 37, 49, 64]
+    """
+    rank = math.floor((1 - rate) * math.prod(shape) / weights(shape, channels, 1) + ROUNDING)
+    return min(rank, largest_rank(shape, channels))
+
+
+def iso_macs(shape: tuple[int, ...], rate: float) -> list[tuple[int, int | None]]:
+    """Return the points (channels kept, rank) at which a layer saves a share: for each number of channels one.
+
+    The rank is None where that many channels alone save as much. Points at which no rank does are left out.
+
+    Examples
+    --------
+    >>> from compactvision.factorization.collaborative_compression import costs
+    >>> costs.iso_macs((16, 6, 1, 1), 0.5)
+    [(1, None), (2, None), (3, None), (4, 2), (5, 2), (6, 2)]
+    """
+    points: list[tuple[int, int | None]] = []
+    for channels in range(1, shape[1] + 1):
+        if saved(shape, channels) >= rate - ROUNDING:
+            points.append((channels, None))
+        elif rank := rank_for(shape, channels, rate):
+            points.append((channels, rank))
+    return points
 
 
 def break_even_rank(shape: tuple[int, ...], channels: int | None = None) -> float:

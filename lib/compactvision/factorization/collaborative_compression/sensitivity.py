@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +26,14 @@ class Sensitivity:
         Of the fitted curve; a layer without a rising curve has growth 0 and stays as it is.
     rates, losses : tuple of float
         What was fitted: rates above 0, ascending, and the losses, divided by their largest.
+
+    Examples
+    --------
+    >>> import math
+    >>> from compactvision.factorization import collaborative_compression as cc
+    >>> curve = cc.Sensitivity(scale=0.01, growth=5)
+    >>> round(curve.slope(0.5), 3), round(curve.rate(math.log(curve.slope(0.5))), 3)
+    (0.609, 0.5)
     """
 
     scale: float
@@ -170,6 +178,47 @@ def global_rates(
     ends = [math.log(curves[name].slope(rate)) - shift[name] for name in rising for rate in (0.0, LARGEST_RATE)]
     level = bracketed(lambda level: sum(macs[name] * rate for name, rate in rates_at(level).items()) >= target, ends)
     return rates_at(level)
+
+
+def two_rates(
+    layers: Mapping[str, tuple[int, int]], early: Collection[str], *, parameters: float, macs: float
+) -> tuple[float, float]:
+    """Return the rates of early and of all other layers that save so many parameters and so many MACs.
+
+    A layer's cut in parameters is its cut in MACs, so that one rate for all layers saves both in a fixed proportion. To
+    save more MACs than that, layers on large maps have to give more.
+
+    Parameters
+    ----------
+    layers : mapping of str to (int, int)
+        Weights and MACs of each layer that is compressed.
+    early : collection of str
+        Layers of the first rate.
+    parameters, macs : float
+        To be saved in all.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, all layers or none are early, or both kinds have the same MACs for each weight.
+
+    Examples
+    --------
+    >>> from compactvision.factorization.collaborative_compression.sensitivity import two_rates
+    >>> two_rates({"a": (100, 6400), "b": (400, 6400)}, ["a"], parameters=260, macs=7040)
+    (0.6, 0.5)
+    """
+    unknown = set(early) - layers.keys()
+    if unknown:
+        raise ValueError(f"early must name layers, got {sorted(unknown)}")
+    rows = torch.zeros(2, 2, dtype=torch.float64)  # parameters and MACs; early and others
+    for name, sizes in layers.items():
+        rows[:, 0 if name in early else 1] += torch.tensor(sizes, dtype=torch.float64)
+    if abs(float(torch.linalg.det(rows / rows.sum(1, keepdim=True)))) < 1e-9:
+        raise ValueError("early and other layers must differ in MACs for each weight, so that two rates can be found")
+    wanted = torch.tensor([parameters, macs], dtype=torch.float64)
+    first, second = torch.linalg.solve(rows, wanted).tolist()
+    return round(first, 12), round(second, 12)
 
 
 def bracketed(reached: Callable[[float], bool], ends: list[float]) -> float:

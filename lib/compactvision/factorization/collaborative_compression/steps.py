@@ -28,6 +28,15 @@ class Path:
         For each removal the input channel, or -1 for a singular value.
     losses : tuple of float
         Information loss after each removal, of the kernel as the heuristic sees it.
+
+    Examples
+    --------
+    >>> from compactvision.factorization import collaborative_compression as cc
+    >>> path = cc.Path((6, 5, 3, 3), removed=(-1, 0, -1, -1, 3))  # a value, channel 0, two values, channel 3
+    >>> path.points()
+    [(5, 6), (5, 5), (4, 5), (4, 4), (4, 3), (3, 3)]
+    >>> path.choice(0.3), round(path.reach, 3)
+    (Choice(keep=(1, 2, 3, 4), rank=4), 0.633)
     """
 
     shape: tuple[int, ...]
@@ -126,8 +135,8 @@ def removal_path(
     >>> from compactvision.factorization import collaborative_compression as cc
     >>> kernel, gradient = torch.randn(2, 6, 5, 3, 3, generator=torch.Generator().manual_seed(0))
     >>> path = cc.removal_path(kernel, gradient)
-    >>> path.choice(0.5)
-    Choice(keep=(1, 2, 3, 4), rank=3)
+    >>> path.points()[0], path.choice(0.5).rank
+    ((5, 6), 3)
     """
     if not 0 <= step <= 1 or not 0 < until <= 1:
         raise ValueError(f"step must be in [0, 1] and until in (0, 1], got {step} and {until}")
