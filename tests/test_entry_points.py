@@ -9,6 +9,22 @@ import pytest
 ENTRY_POINTS = {
     "explanation.unit_ablation": {"cache_layer", "importance", "unit_drops"},
     "explanation.xgrad_cam": {"XGradCAM", "bias_term", "channel_drops", "xgrad_cam_weights"},
+    "factorization.admm_tensor_train": {
+        "ADMM",
+        "CP",
+        "Distances",
+        "Projected",
+        "Ring",
+        "Selection",
+        "TensorTrain",
+        "Tucker",
+        "decomposable",
+        "decompose",
+        "distances",
+        "needed_rho",
+        "projected",
+        "select_ranks",
+    },
     "factorization.collaborative_compression": {
         "Choice",
         "Compression",

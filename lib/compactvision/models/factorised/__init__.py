@@ -7,7 +7,7 @@ from compactvision.models.factorised.base import Factorised, FactorisedConv2d, F
 from compactvision.models.factorised.replace import with_layers
 from compactvision.models.factorised.svd_layers import SVDConv2d
 from compactvision.models.factorised.trains import feasible_ranks, tt_parameters, tt_svd, tt_tensor
-from compactvision.models.factorised.tt_layers import TTConv2d, TTLinear
+from compactvision.models.factorised.tt_layers import TTConv2d, TTLinear, from_modes, to_modes
 
 __all__ = [
     "Factorised",
@@ -17,6 +17,8 @@ __all__ = [
     "TTConv2d",
     "TTLinear",
     "feasible_ranks",
+    "from_modes",
+    "to_modes",
     "tt_parameters",
     "tt_svd",
     "tt_tensor",

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from compactvision.models.factorised.base import whole_numbers
+
 
 def feasible_ranks(modes: Sequence[int], ranks: Sequence[int]) -> tuple[int, ...]:
     """Return the ranks that TT-SVD gives: each the smaller one of what is asked for and of what the sizes allow.
@@ -22,7 +24,7 @@ def feasible_ranks(modes: Sequence[int], ranks: Sequence[int]) -> tuple[int, ...
     Raises
     ------
     ValueError
-        If there is not one rank for each pair of neighbouring modes.
+        If there is not one rank for each pair of neighbouring modes, or one is no whole number of at least 1.
 
     Examples
     --------
@@ -32,6 +34,7 @@ def feasible_ranks(modes: Sequence[int], ranks: Sequence[int]) -> tuple[int, ...
     """
     if len(ranks) != len(modes) - 1:
         raise ValueError(f"ranks must hold {len(modes) - 1} numbers for the modes {tuple(modes)}, got {tuple(ranks)}")
+    ranks = whole_numbers("ranks", tuple(ranks))
     found, left = [], 1
     for k, rank in enumerate(ranks):
         left = min(rank, left * modes[k], math.prod(modes[k + 1 :]))
@@ -74,7 +77,7 @@ def tt_svd(tensor: Tensor, ranks: Sequence[int]) -> list[Tensor]:
     Raises
     ------
     ValueError
-        If the tensor has one dimension only, or holds NaN or infinity, or the number of ranks is wrong.
+        If the tensor has one dimension only, is empty, not floating-point or not finite, or the ranks are wrong.
 
     Examples
     --------
@@ -86,6 +89,10 @@ def tt_svd(tensor: Tensor, ranks: Sequence[int]) -> list[Tensor]:
     """
     if tensor.dim() < 2:
         raise ValueError(f"tensor must have at least 2 dimensions, got shape {tuple(tensor.shape)}")
+    if not tensor.is_floating_point() or tensor.is_complex():
+        raise ValueError(f"tensor must be floating-point, got {tensor.dtype}")
+    if not tensor.numel():
+        raise ValueError(f"tensor must not be empty, got shape {tuple(tensor.shape)}")
     if not tensor.isfinite().all():
         raise ValueError("tensor must be finite, got NaN or infinity in it")
     modes, left = tuple(tensor.shape), 1

@@ -101,16 +101,19 @@ class TTConv2d(FactorisedConv2d):
         m = len(self.out_modes)
         output_cores, middle, input_cores = self.cores[:m], self.cores[m], self.cores[m + 1 :]
         batch, _, height, width = x.shape
+        waiting = batch * self.in_channels
         for core in reversed(input_cores):  # contracts (I_b, r_b) at each pixel; I_1 ... I_{b-1} wait in the batch
-            x = x.reshape(-1, math.prod(core.shape[1:]), height, width)  # (B I_1 ... I_{b-1}, I_b r_b, H, W)
+            waiting //= core.shape[1]
+            x = x.reshape(waiting, math.prod(core.shape[1:]), height, width)  # (B I_1 ... I_{b-1}, I_b r_b, H, W)
             x = F.conv2d(x, core.flatten(1)[:, :, None, None])  # (B I_1 ... I_{b-1}, r_{b-1}, H, W)
         left, _, right = middle.shape
         x = self.convolve(x, middle.transpose(1, 2).reshape(left, right, *self.kernel_size))  # (B, r_m, H', W')
-        height, width = x.shape[2:]
+        rows, width = x.shape[2:]
         for core in reversed(output_cores):  # contracts r_a; O_{a+1} ... O_m wait beside the rows
-            x = x.reshape(batch, core.shape[2], -1, width)  # (B, r_a, O_{a+1} ... O_m H', W')
+            x = x.reshape(batch, core.shape[2], rows, width)  # (B, r_a, O_{a+1} ... O_m H', W')
             x = F.conv2d(x, core.flatten(0, 1)[:, :, None, None])  # (B, r_{a-1} O_a, O_{a+1} ... O_m H', W')
-        x = x.reshape(batch, self.out_channels, height, width)
+            rows *= core.shape[1]
+        x = x.reshape(batch, self.out_channels, rows // self.out_channels, width)
         return x if self.bias is None else x + self.bias[:, None, None].to(x.dtype)
 
 
@@ -181,11 +184,16 @@ class TTLinear(FactorisedLinear):
         """Map (..., C_in) to (..., C_out)."""
         self.check_input(x)
         m, leading = len(self.out_modes), x.shape[:-1]
-        rows = math.prod(leading)
-        for core in reversed(self.cores[m:]):
-            x = F.linear(x.reshape(-1, math.prod(core.shape[1:])), core.flatten(1))  # (N in_1 ... in_{b-1}, r_{b-1})
-        for core in reversed(self.cores[:m]):
-            x = core.flatten(0, 1) @ x.reshape(rows, core.shape[2], -1)  # (N, r_{a-1} out_a, out_{a+1} ... out_m)
+        waiting = math.prod(leading) * self.in_features
+        for core in reversed(self.cores[m:]):  # contracts (in_b, r_b); in_1 ... in_{b-1} wait in the batch
+            waiting //= core.shape[1]
+            x = x.reshape(waiting, math.prod(core.shape[1:]))  # (N in_1 ... in_{b-1}, in_b r_b)
+            x = F.linear(x, core.flatten(1))  # (N in_1 ... in_{b-1}, r_{b-1})
+        done = 1
+        for core in reversed(self.cores[:m]):  # contracts r_a
+            x = x.reshape(waiting, core.shape[2], done)  # (N, r_a, out_{a+1} ... out_m)
+            x = core.flatten(0, 1) @ x  # (N, r_{a-1} out_a, out_{a+1} ... out_m)
+            done *= core.shape[1]
         x = x.reshape(*leading, self.out_features)
         return x if self.bias is None else x + self.bias.to(x.dtype)
 
