@@ -42,7 +42,7 @@ class Compression:
     >>> graph = surgery.channel_graph(models.resnet20(), (3, 32, 32), residual="gather")
     >>> made = cc.compression(graph, {"layer3.0.conv2": cc.Choice((1, 2, 3), rank=100)})
     >>> made.clipped, made.plan.widths["layer3.0.conv1"]
-    ({'layer3.0.conv2': (100, 21)}, 3)
+    ({'layer3.0.conv2': (100, None)}, 3)
     """
 
     plan: surgery.Plan
@@ -153,7 +153,7 @@ def at_rates(
     >>> graph = surgery.channel_graph(models.small_cnn(widths=(6, 8)), (3, 8, 8), residual="gather")
     >>> paths = {name: cc.removal_path(kernel, torch.ones_like(kernel)) for name, kernel in cc.kernels(graph).items()}
     >>> print(cc.at_rates(graph, paths, {"features.4": 0.5}))
-    convolutions compressed: 1, as two factors: 1; left are 55.2% of the parameters, 59.1% of the MACs
+    convolutions compressed: 1, as two factors: 1; left are 65.0% of the parameters, 69.8% of the MACs
     """
     missing = rates.keys() - paths.keys()
     if missing:
