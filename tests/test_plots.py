@@ -218,7 +218,7 @@ def test_tables_are_accessible_and_escape():
     assert str(table) == "Sizes & counts\nName  Value\n----  -----\na<b   1\nx     p|q"
     assert repr(table) == str(table)
     assert table._repr_markdown_() == (
-        "**Sizes & counts**\n\n| Name | Value |\n| --- | --- |\n| a<b | 1 |\n| x | p\\|q |"
+        "**Sizes &amp; counts**\n\n| Name | Value |\n| --- | --- |\n| a&lt;b | 1 |\n| x | p\\|q |"
     )
     assert plots.Html("<b>", "b")._repr_markdown_() == "b"
 

@@ -16,7 +16,7 @@ from torch import nn
 from compactvision import data, measure, models, records, training
 from compactvision.models import shipped
 from compactvision.records.places import cache_folder
-from compactvision.records.record import write_text
+from compactvision.records.texts import write_text
 
 
 @dataclass(frozen=True)

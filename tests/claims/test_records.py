@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from compactvision import records
 from compactvision.records import DataSource, Training, provenance
-from compactvision.records.record import from_json, to_json, write_text
+from compactvision.records.stored import content_digest, from_json, to_json
+from compactvision.records.texts import write_text
 
 
 @pytest.fixture
@@ -99,6 +100,7 @@ def test_records_of_arms_have_their_place_and_say_what_they_are(make_record, boo
 def test_a_malformed_record_is_refused_by_field(record, change, words):
     content = json.loads(to_json(record))
     change(content)
+    content["digest"] = content_digest(content)
     with pytest.raises(ValueError, match=words):
         from_json(json.dumps(content), "x")
 

@@ -136,12 +136,15 @@ def test_trained_claims_read_the_records_of_arms_and_only_those(tiny, make_recor
 
 def test_pages_for_the_book(tiny):
     page = claims.scorecard_page()
-    assert page.count("### A <tiny> chapter") == 1
-    assert "Chapter: A <tiny> chapter. Paper: Nobody 2021." in page
+    assert page.count("### A &lt;tiny&gt; chapter") == 1
+    assert "Chapter: A &lt;tiny&gt; chapter. Paper: Nobody 2021." in page
     for name, *_ in FOUR:
-        assert f"| {name} & co (" in page
+        assert f"| {name} &amp; co (" in page
     (tiny / "_toc.yml").write_text("chapters:\n  - file: notebooks/tiny\n")
-    assert "{doc}`A <tiny> chapter </notebooks/tiny>`" in claims.scorecard_page()
+    assert "{doc}" not in claims.scorecard_page()  # its title does not go into the text of a role
+    path = tiny / "claims" / "tiny.toml"
+    path.write_text(path.read_text().replace("<tiny>", "tiny"))
+    assert "{doc}`A tiny chapter </notebooks/tiny>`" in claims.scorecard_page()
     status = claims.status_page()
     assert (
         "| quick | ✓ of today's code | 2026-11-21 10:00:00 UTC | `012345678` | cpu: A processor, 2 threads |" in status
@@ -168,7 +171,7 @@ def test_the_running_picture_shows_every_point_once(tiny, make_record):
     values |= {"picture.half_cut.macs": 0.5, "picture.half_cut.time": 0.7, "picture.half_cut.accuracy": 0.85}
     records.save(make_record([values, values | {"picture.half_cut.accuracy": 0.87}], profile="full"))
     page = claims.picture_page()
-    assert "| half cut | A <tiny> chapter | 50 % | 70 % | 86.0 ± 1.4 % |" in page
+    assert "| half cut | A &lt;tiny&gt; chapter | 50 % | 70 % | 86.0 ± 1.4 % |" in page
     assert page.count("<svg") == 1
     assert "half cut 50% of the MACs, 86.0%" in page
     assert page == claims.picture_page()

@@ -67,12 +67,13 @@ def test_files_of_file_managers_are_ignored(photos):
 
 
 def only(photos, image):
-    """Save an image as a class of its own (twice the same) and return how it is read."""
+    """Save an image in a class of its own, beside another one, and return how it is read."""
     (photos / "zebras").mkdir()
-    for k in range(4):
-        image.save(photos / "zebras" / f"{k}.png")
-    train, _ = from_folder(photos, size=4)
-    return train.images[train.targets == 3][0]
+    image.save(photos / "zebras" / "0.png")
+    Image.new("RGB", (4, 4), (1, 2, 3)).save(photos / "zebras" / "1.png")
+    parts = from_folder(photos, size=4, train_fraction=0.5)
+    read = torch.cat([part.images[part.targets == 3] for part in parts])
+    return next(picture for picture in read if picture[:, 0, 0].tolist() != [1, 2, 3])
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "1", "LA"])
@@ -98,10 +99,10 @@ def test_photographs_are_turned_upright(photos):
     exif = Image.Exif()
     exif[0x0112] = 3
     for k in range(2):
-        Image.fromarray(pixels).save(photos / "zebras" / f"{k}.png", exif=exif)
-    train, _ = from_folder(photos, size=4, train_fraction=0.5)
-    read = train.images[train.targets == 3][0]
-    assert read[0].tolist() == [[0] * 4] * 3 + [[255] * 4]
+        Image.fromarray(pixels + np.uint8(k) * 9).save(photos / "zebras" / f"{k}.png", exif=exif)
+    parts = from_folder(photos, size=4, train_fraction=0.5)
+    read = torch.cat([part.images[part.targets == 3] for part in parts])
+    assert sorted(picture[0].tolist() for picture in read)[0] == [[0] * 4] * 3 + [[255] * 4]
 
 
 def test_files_that_are_no_images(photos):

@@ -6,17 +6,8 @@ import math
 import pytest
 import torch
 from compactvision import measure, models, training
-from compactvision.factorization.admm_tensor_train import (
-    CP,
-    Ring,
-    TensorTrain,
-    Tucker,
-    decompose,
-    distances,
-    projected,
-    recurrent,
-    whitening,
-)
+from compactvision.factorization.admm_tensor_train import TensorTrain, decompose, recurrent, whitening
+from compactvision.factorization.admm_tensor_train.formats import CP, Ring, Tucker, distances, projected
 from compactvision.models.factorised import TTConv2d, tt_parameters
 from torch import nn
 

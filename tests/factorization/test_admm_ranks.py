@@ -3,14 +3,9 @@
 import pytest
 import torch
 from compactvision import measure, models
-from compactvision.factorization.admm_tensor_train import (
-    TensorTrain,
-    decomposable,
-    decompose,
-    distances,
-    published,
-    select_ranks,
-)
+from compactvision.factorization.admm_tensor_train import TensorTrain, decompose, published, select_ranks
+from compactvision.factorization.admm_tensor_train.formats import distances
+from compactvision.factorization.admm_tensor_train.selection import decomposable
 from torch import nn
 
 SHAPE = (3, 32, 32)

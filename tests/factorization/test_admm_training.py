@@ -7,16 +7,9 @@ import numpy as np
 import pytest
 import torch
 from compactvision import models, training
-from compactvision.factorization.admm_tensor_train import (
-    ADMM,
-    Distances,
-    Projected,
-    TensorTrain,
-    Tucker,
-    distances,
-    needed_rho,
-    toy,
-)
+from compactvision.factorization.admm_tensor_train import ADMM, Projected, TensorTrain, toy
+from compactvision.factorization.admm_tensor_train.callbacks import Distances, needed_rho
+from compactvision.factorization.admm_tensor_train.formats import Tucker, distances
 from compactvision.training import schedules
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -7,7 +7,7 @@ import torch
 from compactvision import data, measure, models, surgery
 from compactvision.factorization import collaborative_compression as cc
 from compactvision.factorization.collaborative_compression import costs
-from compactvision.factorization.collaborative_compression.sensitivity import two_rates
+from compactvision.factorization.collaborative_compression.rates import two_rates
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def measured():
         [f"layer{stage}.1.conv{index}{end}" for stage in (1, 2) for index, end in ((1, ":in"), (1, ""))]
     )
     gradients = cc.kernel_gradients(graph, data.load("glyphs", n=64).batches(64))
-    kernels = cc.kernels(graph)
+    kernels = cc.gradients.kernels(graph)
     families = {}
     for kinds in (("channels", "values"), ("channels",), ("values",)):
         curves = {name: cc.sensitivity(kernel, gradients[name], kinds=kinds) for name, kernel in kernels.items()}
@@ -34,8 +34,8 @@ class TestBudgets:
         graph, macs, families = measured
         total = sum(macs.values())
         for kinds, (curves, paths) in families.items():
-            made = cc.at_budget(
-                lambda rate, curves=curves, paths=paths: cc.at_rates(
+            made = cc.plans.at_budget(
+                lambda rate, curves=curves, paths=paths: cc.plans.at_rates(
                     graph, paths, cc.global_rates(curves, macs, rate * total), drop_unread=drop_unread
                 ),
                 keep_macs=0.9,
@@ -47,10 +47,22 @@ class TestBudgets:
                 choice.channels == graph.layers[name].reads.numel() for name, choice in made.choices.items()
             )
 
+    def test_the_way_through_gives_the_same_as_its_steps(self, measured):
+        graph, macs, families = measured
+        total, batches = sum(macs.values()), data.load("glyphs", n=64).batches(64)
+        for kinds, (curves, paths) in families.items():
+
+            def at(rate, curves=curves, paths=paths):
+                return cc.plans.at_rates(graph, paths, cc.global_rates(curves, macs, rate * total))
+
+            made = cc.collaborate(graph, batches, 0.9, kinds=kinds)
+            assert made.choices == cc.plans.at_budget(at, 0.9, until=0.95).choices
+            assert measure.macs(cc.compress(graph.model, made), (3, 32, 32)) == made.macs <= 0.9 * graph.macs
+
     def test_rates_are_reached_and_counted_layer_by_layer(self, measured):
         graph, macs, families = measured
         for _, paths in families.values():
-            made = cc.at_rates(graph, paths, dict.fromkeys(paths, 0.6), drop_unread=False)
+            made = cc.plans.at_rates(graph, paths, dict.fromkeys(paths, 0.6), drop_unread=False)
             small = cc.compress(graph.model, made)
             counted = measure.macs_by_module(small, (3, 32, 32), cumulative=True)
             for name, dense in macs.items():
@@ -60,7 +72,7 @@ class TestBudgets:
     def test_a_rate_behind_the_end_takes_the_whole_path(self, measured):
         graph, _, families = measured
         paths = families[("channels",)][1]
-        made = cc.at_rates(graph, paths, dict.fromkeys(paths, 1.0))
+        made = cc.plans.at_rates(graph, paths, dict.fromkeys(paths, 1.0))
         assert {choice.channels for choice in made.choices.values()} == {1}
 
     def test_refused(self, measured):
@@ -68,17 +80,17 @@ class TestBudgets:
         paths = families[("channels",)][1]
 
         def uniform(rate):
-            return cc.at_rates(graph, paths, dict.fromkeys(paths, rate))
+            return cc.plans.at_rates(graph, paths, dict.fromkeys(paths, rate))
 
         for keep in (0, 1.2, -0.1, math.nan, True):
             with pytest.raises(ValueError, match=r"keep_macs must be in \(0, 1\]"):
-                cc.at_budget(uniform, keep)
+                cc.plans.at_budget(uniform, keep)
         with pytest.raises(ValueError, match=r"keep_macs=0\.1 is out of reach"):
-            cc.at_budget(uniform, 0.1)
+            cc.plans.at_budget(uniform, 0.1)
         with pytest.raises(ValueError, match="until must be"):
-            cc.at_budget(uniform, 0.9, until=0)
+            cc.plans.at_budget(uniform, 0.9, until=0)
         with pytest.raises(ValueError, match="paths must hold"):
-            cc.at_rates(graph, paths, {"layer9": 0.5})
+            cc.plans.at_rates(graph, paths, {"layer9": 0.5})
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +106,9 @@ class TestResNet50:
 
     def test_a_layers_cut_in_parameters_is_its_cut_in_macs(self, resnet50):
         graph = resnet50
-        for name, kernel in list(cc.kernels(graph).items())[::5]:
-            choice = cc.Choice(tuple(range(kernel.shape[1] * 3 // 4)), max(1, kernel.shape[0] // 4))
-            made = cc.compression(graph, {name: choice}, drop_unread=False)
+        for name, kernel in list(cc.gradients.kernels(graph).items())[::5]:
+            choice = cc.costs.Choice(tuple(range(kernel.shape[1] * 3 // 4)), max(1, kernel.shape[0] // 4))
+            made = cc.plans.compression(graph, {name: choice}, drop_unread=False)
             layer = graph.layers[name]
             weights, macs = (pair * kernel.shape[0] * kernel.shape[1] for pair in layer.pair)
             shares = (graph.parameters - made.parameters) / weights, (graph.macs - made.macs) / macs
@@ -104,7 +116,7 @@ class TestResNet50:
 
     def test_one_rate_cannot_give_the_pair(self, resnet50):
         """All layers at one rate that cuts 52.9 % of the MACs cut 50.0 % of the parameters."""
-        graph, kernels = resnet50, cc.kernels(resnet50)
+        graph, kernels = resnet50, cc.gradients.kernels(resnet50)
         macs = sum(graph.layers[name].pair[1] * kernel[:, :, 0, 0].numel() for name, kernel in kernels.items())
         rate = 0.529 * graph.macs / macs
         assert rate == pytest.approx(0.545, abs=5e-4)
@@ -113,7 +125,7 @@ class TestResNet50:
         )
 
     def test_two_rates_count_to_the_pair(self, resnet50):
-        graph, kernels = resnet50, cc.kernels(resnet50)
+        graph, kernels = resnet50, cc.gradients.kernels(resnet50)
         assert (graph.macs, graph.parameters) == (4_089_184_256, 25_557_032)
         layers = {
             name: tuple(pair * kernel[:, :, 0, 0].numel() for pair in graph.layers[name].pair)
@@ -128,8 +140,8 @@ class TestResNet50:
             shape = tuple(kernel.shape)
             points = [point for point in costs.iso_macs(shape, rates[name not in early]) if point[0] > shape[1] // 2]
             channels, rank = min(points, key=lambda point, shape=shape: costs.saved(shape, *point))
-            choices[name] = cc.Choice(tuple(range(channels)), rank)
-        made = cc.compression(graph, choices, drop_unread=False)
+            choices[name] = cc.costs.Choice(tuple(range(channels)), rank)
+        made = cc.plans.compression(graph, choices, drop_unread=False)
         small = cc.compress(graph.model, made)
         found = measure.summary(small, torch.empty(1, 3, 224, 224, device="meta"))
         assert (found.parameters, found.macs) == (made.parameters, made.macs)

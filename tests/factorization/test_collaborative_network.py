@@ -1,5 +1,7 @@
 """Networks pruned and factorised at once: equal to the dense one with rebuilt kernels, exact counts, budgets met."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -47,13 +49,13 @@ def random_choices(graph, seed=0, share=1.0):
     """Channels and ranks drawn at random for a share of the convolutions."""
     generator = torch.Generator().manual_seed(seed)
     choices = {}
-    for name, kernel in cc.kernels(graph).items():
+    for name, kernel in cc.gradients.kernels(graph).items():
         if torch.rand(1, generator=generator) > share:
             continue
         channels = int(torch.randint(1, kernel.shape[1] + 1, (), generator=generator))
         keep = tuple(sorted(torch.randperm(kernel.shape[1], generator=generator)[:channels].tolist()))
         rank = int(torch.randint(0, min(kernel.shape[0], 12), (), generator=generator))
-        choices[name] = cc.Choice(keep, rank or None)
+        choices[name] = cc.costs.Choice(keep, rank or None)
     return choices
 
 
@@ -90,7 +92,7 @@ def test_equals_the_network_with_rebuilt_kernels(name, drop_unread, residual):
     x = torch.randn(3, 3, 16, 16, dtype=torch.float64)
     for seed, share in ((0, 1.0), (1, 0.5), (2, 0.8)):
         choices = random_choices(graph, seed, share)
-        made = cc.compression(graph, choices, drop_unread=drop_unread)
+        made = cc.plans.compression(graph, choices, drop_unread=drop_unread)
         small = cc.compress(model, made)
         with torch.no_grad():
             torch.testing.assert_close(small(x), rebuilt(graph, choices)(x), rtol=1e-8, atol=1e-8)
@@ -105,7 +107,7 @@ def test_concatenations():
     model = with_statistics(models.densenet40()).double()
     graph = surgery.channel_graph(model, (3, 16, 16), residual="gather")
     choices = random_choices(graph, 3)
-    made = cc.compression(graph, choices)
+    made = cc.plans.compression(graph, choices)
     small = cc.compress(model, made)
     x = torch.randn(2, 3, 16, 16, dtype=torch.float64)
     with torch.no_grad():
@@ -117,8 +119,8 @@ def test_filters_that_nobody_reads_are_free():
     """The second pass saves MACs in the layer before, and no output changes."""
     model = network("resnet")
     graph = surgery.channel_graph(model, (3, 16, 16), residual="gather")
-    choices = {"layer2.1.conv2": cc.Choice((0, 3, 4, 7), 5)}
-    wide, narrow = (cc.compression(graph, choices, drop_unread=free) for free in (False, True))
+    choices = {"layer2.1.conv2": cc.costs.Choice((0, 3, 4, 7), 5)}
+    wide, narrow = (cc.plans.compression(graph, choices, drop_unread=free) for free in (False, True))
     dropped = 12 - 4
     assert wide.macs - narrow.macs == dropped * 12 * 9 * 8 * 8
     assert wide.parameters - narrow.parameters == dropped * (12 * 9 + 2)
@@ -134,25 +136,27 @@ def test_filters_that_nobody_reads_are_free():
 def test_a_filter_stays_where_one_of_two_readers_needs_it():
     model = network("branches")
     graph = surgery.channel_graph(model, (3, 16, 16), residual="gather")
-    choices = {"wide": cc.Choice((0, 1, 2)), "far": cc.Choice((1, 2, 5), 2)}
-    small = cc.compress(model, cc.compression(graph, choices))
+    choices = {"wide": cc.costs.Choice((0, 1, 2)), "far": cc.costs.Choice((1, 2, 5), 2)}
+    small = cc.compress(model, cc.plans.compression(graph, choices))
     assert small.stem.out_channels == 4
     assert small.wide[0].source.tolist() == [0, 1, 2]
     assert small.far[0].source.tolist() == [1, 2, 3]
-    alone = cc.compress(model, cc.compression(graph, {"wide": cc.Choice((0, 1, 2))}))
+    alone = cc.compress(model, cc.plans.compression(graph, {"wide": cc.costs.Choice((0, 1, 2))}))
     assert alone.stem.out_channels == 10
 
 
 def test_everything_kept_is_the_same_network():
     model = network("resnet")
     graph = surgery.channel_graph(model, (3, 16, 16), residual="gather")
-    whole = {name: cc.Choice(tuple(range(kernel.shape[1]))) for name, kernel in cc.kernels(graph).items()}
+    whole = {
+        name: cc.costs.Choice(tuple(range(kernel.shape[1]))) for name, kernel in cc.gradients.kernels(graph).items()
+    }
     x = torch.randn(2, 3, 16, 16)
     for choices in ({}, whole):
-        made = cc.compression(graph, choices)
+        made = cc.plans.compression(graph, choices)
         assert (made.parameters, made.macs) == (graph.parameters, graph.macs)
         assert torch.equal(cc.compress(model, made)(x), model(x))
-    small = cc.compress(model, cc.compression(graph, {"layer1.0.conv1": cc.Choice(tuple(range(6)), 6)}))
+    small = cc.compress(model, cc.plans.compression(graph, {"layer1.0.conv1": cc.costs.Choice(tuple(range(6)), 6)}))
     torch.testing.assert_close(small(x), model(x), rtol=1e-5, atol=1e-5)
 
 
@@ -161,11 +165,11 @@ def test_ranks_that_cannot_pay_are_reported_and_built_as_one_convolution():
     graph = surgery.channel_graph(model, (3, 16, 16), residual="gather")
     everything = tuple(range(12))
     choices = {
-        "layer2.1.conv1": cc.Choice(everything, 500),  # more than any kernel has
-        "layer2.2.conv1": cc.Choice(everything, 12),  # full rank: the factors cost more than the kernel
-        "layer2.2.conv2": cc.Choice(everything, 4),
+        "layer2.1.conv1": cc.costs.Choice(everything, 500),  # more than any kernel has
+        "layer2.2.conv1": cc.costs.Choice(everything, 12),  # full rank: the factors cost more than the kernel
+        "layer2.2.conv2": cc.costs.Choice(everything, 4),
     }
-    made = cc.compression(graph, choices)
+    made = cc.plans.compression(graph, choices)
     assert made.clipped == {"layer2.1.conv1": (500, None), "layer2.2.conv1": (12, None)}
     small = cc.compress(model, made)
     assert type(small.layer2[1].conv1) is nn.Conv2d
@@ -179,7 +183,8 @@ def test_training_flags_devices_and_gradients_are_kept():
     model.features[3].weight.requires_grad_(False)
     graph = surgery.channel_graph(model, (3, 16, 16), residual="gather")
     small = cc.compress(
-        model, cc.compression(graph, {"features.3": cc.Choice((0, 2)), "features.6": cc.Choice((1,), 1)})
+        model,
+        cc.plans.compression(graph, {"features.3": cc.costs.Choice((0, 2)), "features.6": cc.costs.Choice((1,), 1)}),
     )
     assert all(module.training for module in small.modules())
     layers = {name: module for name, _, module in named_layers(small)}
@@ -203,7 +208,7 @@ class TestGradients:
         assert all(parameter.grad is None for parameter in model.parameters())
         model.layer1[0].conv1.weight.requires_grad_(True)
         F.cross_entropy(model.eval()(x), y).backward()
-        assert found.keys() == cc.kernels(graph).keys()
+        assert found.keys() == cc.gradients.kernels(graph).keys()
         for name, gradient in found.items():
             torch.testing.assert_close(gradient, model.get_submodule(name).weight.grad)
 
@@ -215,20 +220,20 @@ class TestGradients:
     def test_a_network_of_one_convolution_has_nothing_to_compress(self):
         model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 2))
         with pytest.raises(ValueError, match="no convolution"):
-            cc.kernels(surgery.channel_graph(model, (3, 3, 3), residual="gather"))
+            cc.gradients.kernels(surgery.channel_graph(model, (3, 3, 3), residual="gather"))
 
 
 BAD = {
-    "no layer of the graph": {"nowhere": cc.Choice((0,))},
-    "of kind 'linear'": {"head": cc.Choice((0,))},
-    "of kind 'depthwise'": {"depthwise": cc.Choice((0,))},
-    "of kind 'norm'": {"norm": cc.Choice((0,))},
-    "ascending indices below 10, at least one, got ()": {"wide": cc.Choice(())},
-    "got (0, 10)": {"wide": cc.Choice((0, 10))},
-    "got (3, 1)": {"wide": cc.Choice((3, 1))},
-    "got (1, 1)": {"wide": cc.Choice((1, 1))},
-    "got (-1, 1)": {"wide": cc.Choice((-1, 1))},
-    "rank of 'wide' must be at least 1, got 0": {"wide": cc.Choice((0, 1), 0)},
+    "no layer of the graph": {"nowhere": cc.costs.Choice((0,))},
+    "of kind 'linear'": {"head": cc.costs.Choice((0,))},
+    "of kind 'depthwise'": {"depthwise": cc.costs.Choice((0,))},
+    "of kind 'norm'": {"norm": cc.costs.Choice((0,))},
+    "ascending indices below 10, at least one, got ()": {"wide": cc.costs.Choice(())},
+    "got (0, 10)": {"wide": cc.costs.Choice((0, 10))},
+    "got (3, 1)": {"wide": cc.costs.Choice((3, 1))},
+    "got (1, 1)": {"wide": cc.costs.Choice((1, 1))},
+    "got (-1, 1)": {"wide": cc.costs.Choice((-1, 1))},
+    "rank of 'wide' must be at least 1, got 0": {"wide": cc.costs.Choice((0, 1), 0)},
 }
 
 
@@ -236,7 +241,7 @@ BAD = {
 def test_choices_are_refused_by_name(said):
     graph = surgery.channel_graph(network("branches"), (3, 16, 16), residual="gather")
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is compared whole
-        cc.compression(graph, BAD[said])
+        cc.plans.compression(graph, BAD[said])
     assert said in str(caught.value)
 
 
@@ -249,10 +254,48 @@ def test_groups_and_padding_modes_are_refused_by_name():
     )
     graph = surgery.channel_graph(circular, (3, 8, 8), residual="gather")
     with pytest.raises(ValueError, match="circular"):
-        cc.compress(circular, cc.compression(graph, {"1": cc.Choice((0, 1), 2)}))
+        cc.compress(circular, cc.plans.compression(graph, {"1": cc.costs.Choice((0, 1), 2)}))
 
 
 def test_another_network_is_refused():
     graph = surgery.channel_graph(network("resnet"), (3, 16, 16), residual="gather")
     with pytest.raises(ValueError, match=r"plan: layer 'conv1'"):
-        cc.compress(network("chain"), cc.compression(graph, {}))
+        cc.compress(network("chain"), cc.plans.compression(graph, {}))
+
+
+class TestOutside:
+    """What is done with a compressed network."""
+
+    def small(self):
+        model = network("resnet")
+        graph = surgery.channel_graph(model, (3, 16, 16), residual="gather")
+        return cc.compress(model, cc.plans.compression(graph, random_choices(graph, 4), drop_unread=False))
+
+    def test_export_with_a_free_batch(self):
+        small = self.small()
+        batch = torch.export.Dim("batch", min=2, max=64)
+        exported = torch.export.export(small, (torch.zeros(2, 3, 16, 16),), dynamic_shapes=({0: batch},))
+        x = torch.randn(5, 3, 16, 16)
+        torch.testing.assert_close(exported.module()(x), small(x))
+
+    def test_autocast_and_channels_last(self):
+        small, x = self.small(), torch.randn(2, 3, 16, 16)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert small(x).dtype == torch.bfloat16
+        swapped, expected = copy.deepcopy(small).to(memory_format=torch.channels_last), small(x).detach()
+        found = swapped(x.to(memory_format=torch.channels_last)).detach()
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+
+    def test_surgery_that_does_not_know_factors_refuses_them(self):
+        with pytest.raises(ValueError, match="surgery cannot follow"):
+            surgery.channel_graph(self.small(), (3, 16, 16))
+
+    @pytest.mark.cuda
+    def test_cuda(self):
+        model = network("resnet").cuda()
+        graph = surgery.channel_graph(model, (3, 16, 16), residual="gather")
+        x, y = torch.randn(8, 3, 16, 16, device="cuda"), torch.arange(8, device="cuda")
+        made = cc.collaborate(graph, [(x, y)], 0.5)
+        small = cc.compress(model, made)
+        expected = cc.compress(copy.deepcopy(model).cpu(), made)(x.cpu())
+        torch.testing.assert_close(small(x).cpu(), expected, rtol=1e-2, atol=1e-2 * float(expected.abs().max()))

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from compactvision.factorization import collaborative_compression as cc
-from compactvision.factorization.collaborative_compression.sensitivity import bracketed, fitted, two_rates
+from compactvision.factorization.collaborative_compression.rates import bracketed, fitted, two_rates
 from hypothesis import given
 from hypothesis import strategies as st
 
 from oracles import collaborative_compression as oracle
 
-TOY = {"a": cc.Sensitivity(0.01, 5), "b": cc.Sensitivity(0.02, 3)}
+TOY = {"a": cc.rates.Sensitivity(0.01, 5), "b": cc.rates.Sensitivity(0.02, 3)}
 MACS = {"a": 1, "b": 2}
 
 
@@ -30,6 +30,13 @@ class TestCurve:
         assert curve.losses == pytest.approx(losses.tolist(), abs=1e-10)
         growth, log_scale = np.polyfit(rates, np.log(losses + 1e-10), 1, w=np.sqrt(losses))
         assert (curve.growth, math.log(curve.scale)) == pytest.approx((growth, log_scale), rel=1e-6)
+
+    def test_values_behind_a_removed_one_move_up(self):
+        """Singular values 4, 3, 2, 1 go in the order 4, 2, 3, 1: losses .16, 4.16, 13.16 and 113.16."""
+        kernel, gradient = (torch.diag(torch.tensor(row)).view(4, 4, 1, 1) for row in ([4.0, 3, 2, 1], [0.1, 1, 1, 10]))
+        curve = cc.sensitivity(kernel, gradient, kinds=("values",))
+        assert curve.rates == pytest.approx((0.5, 1))
+        assert curve.losses == pytest.approx((13.16 / 113.16, 1))
 
     def test_an_exponential_is_found_again(self):
         rates = np.linspace(0.05, 1, 30).tolist()
@@ -67,7 +74,7 @@ class TestRates:
 
     def test_weighted_rates_are_the_minimum_and_equal_slopes_are_not(self):
         curves = [(0.01, 5), (0.02, 3), (0.005, 6)]
-        layers = {str(index): cc.Sensitivity(*curve) for index, curve in enumerate(curves)}
+        layers = {str(index): cc.rates.Sensitivity(*curve) for index, curve in enumerate(curves)}
         macs = {"0": 1, "1": 2, "2": 3}
 
         def total(rates):
@@ -84,7 +91,7 @@ class TestRates:
         weighted=st.booleans(),
     )
     def test_always_arrives(self, layers, share, weighted):
-        curves = {str(i): cc.Sensitivity(scale, growth) for i, (scale, growth, _) in enumerate(layers)}
+        curves = {str(i): cc.rates.Sensitivity(scale, growth) for i, (scale, growth, _) in enumerate(layers)}
         macs = {str(i): size for i, (_, _, size) in enumerate(layers)}
         target = share * 0.95 * sum(macs.values())
         rates = cc.global_rates(curves, macs, target, flops_weighted=weighted)
@@ -103,7 +110,7 @@ class TestRates:
                 assert slopes[name] > max(free) - 1e-6
 
     def test_a_larger_target_never_lowers_a_rate(self):
-        curves = TOY | {"c": cc.Sensitivity(0.5, 12)}
+        curves = TOY | {"c": cc.rates.Sensitivity(0.5, 12)}
         macs = MACS | {"c": 3}
         found = [cc.global_rates(curves, macs, target / 10) for target in range(57)]
         for earlier, later in itertools.pairwise(found):
@@ -121,9 +128,9 @@ class TestRates:
             cc.global_rates(TOY, {"a": 1}, 0.5)
         with pytest.raises(ValueError, match="macs must be positive"):
             cc.global_rates(TOY, {"a": 1, "b": 0}, 0.5)
-        assert cc.global_rates({"a": cc.Sensitivity(0, 0)}, {"a": 1}, 0) == {"a": 0}
+        assert cc.global_rates({"a": cc.rates.Sensitivity(0, 0)}, {"a": 1}, 0) == {"a": 0}
         with pytest.raises(ValueError, match="target must be from 0 to 0"):
-            cc.global_rates({"a": cc.Sensitivity(0, 0)}, {"a": 1}, 0.1)
+            cc.global_rates({"a": cc.rates.Sensitivity(0, 0)}, {"a": 1}, 0.1)
 
 
 @given(edge=st.floats(-50, 50), below=st.floats(0, 100), above=st.floats(0, 100))

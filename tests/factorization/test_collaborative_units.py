@@ -154,14 +154,14 @@ class TestPath:
 
     def test_nothing_to_save_keeps_everything(self):
         path = cc.removal_path(*random_pair((6, 5, 3, 3)))
-        assert path.choice(0.0) == cc.Choice((0, 1, 2, 3, 4), None)
+        assert path.choice(0.0) == cc.costs.Choice((0, 1, 2, 3, 4), None)
         with pytest.raises(ValueError, match=r"rate=0\.999"):
             path.choice(0.999)
 
     def test_ranks_that_few_channels_cannot_have_are_clipped(self):
         """Eight channels of one tap each: with three left, no kernel has a rank above three."""
         kernel, gradient = random_pair((16, 8, 1, 1))
-        path = cc.Path((16, 8, 1, 1), (-1, 0, 1, 2, 3, 4))
+        path = cc.steps.Path((16, 8, 1, 1), (-1, 0, 1, 2, 3, 4))
         assert path.points()[-1] == (3, 7)
         assert path.choice(0.6).rank in (None, 3)
         found = cc.removal_path(kernel, gradient)

@@ -1,5 +1,6 @@
 """What the queue tells and hands out: status, records of all seeds, what may be kept, the sealed commit."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from compactvision.queue import report, state
 from compactvision.queue.entries import Entry
 from compactvision.queue.state import Places
 from compactvision.records import Device, Record, SeedRun, Training, provenance
+from compactvision.records.stored import content_digest, to_json
 
 FIRST = Entry("baselines", "first", "trained", 20, 3, seeds=(0, 1))
 AFTER = Entry("tiny", "after", "trained", 30, 4, needs=("baselines/first",))
@@ -126,6 +128,48 @@ def test_only_finished_records_of_committed_code_are_kept(places, book, change, 
     assert not (book / "records" / "tiny").exists()
     with pytest.raises(ValueError, match="holds no record"):
         report.keep(places.out / "none")
+
+
+def rewritten(change, sign):
+    content = json.loads(to_json(record_of(AFTER, 0)))
+    change(content)
+    return json.dumps(content | ({"digest": content_digest(content)} if sign else {}))
+
+
+@pytest.mark.parametrize(
+    ("change", "sign", "words"),
+    [
+        (lambda c: c["runs"][0]["values"].update({"after.accuracy": 0.99}), False, "changed by hand or damaged"),
+        (lambda c: c["device"].update(name="Another card"), False, "changed by hand or damaged"),
+        (lambda c: c.pop("digest"), False, "field 'digest' is missing"),
+        (lambda c: c.update(slug="../../evil"), True, "field 'slug' is '../../evil'"),
+        (lambda c: c["training"].update(arm="../../evil"), True, "field 'arm' is '../../evil'"),
+        (lambda c: c.update(slug="evil"), True, "the record evil/trained is of an unknown chapter"),
+        (lambda c: c.update(commit="hello"), True, "field 'commit' is 'hello'"),
+        (lambda c: c.update(created="2999-01-01T00:00:00+00:00"), True, "lies in the future"),
+        (
+            lambda c: c["runs"][0]["values"].update({"after.accuracy": 5.0}),
+            True,
+            "'after.accuracy' is 5.0; the unit '%'",
+        ),
+    ],
+)
+def test_what_was_tampered_with_is_not_kept(places, book, change, sign, words):
+    (book / "claims" / "tiny.toml").write_text(TINY.replace("rule =", 'unit = "%"\nrule ='))
+    records.write(record_of(FIRST, 0), places.out / "a" / "good.json")
+    (places.out / "b").mkdir()
+    (places.out / "b" / "bad.json").write_text(rewritten(change, sign))
+    with pytest.raises(ValueError, match=words):
+        report.keep(places.out)
+    assert list((book / "records").iterdir()) == []
+
+
+def test_two_records_of_one_place_are_not_kept(places, book):
+    records.write(record_of(AFTER, 0), places.out / "a" / "one.json")
+    records.write(replace(record_of(AFTER, 0), dirty=False, versions={"torch": "3"}), places.out / "b" / "two.json")
+    with pytest.raises(ValueError, match="folder: it holds two records of tiny/trained/after"):
+        report.keep(places.out)
+    assert list((book / "records").iterdir()) == []
 
 
 @pytest.fixture

@@ -93,8 +93,8 @@ def finish(places, entry, seed, result=True):
     folder.mkdir(parents=True, exist_ok=True)
     training = Training(entry.arm, ["training/fit.py"], {}) if entry.kind == "trained" else None
     record = Record(
-        slug=entry.slug, profile=entry.kind, created="2026-11-26T10:00:00+00:00", commit="c", dirty=False, method="m",
-        notebook=None, device=Device("cuda", "A card", 2), versions={"torch": "2"}, data=[],
+        slug=entry.slug, profile=entry.kind, created="2026-11-26T10:00:00+00:00", commit="0123456",
+        dirty=False, method="m", notebook=None, device=Device("cuda", "A card", 2), versions={"torch": "2"}, data=[],
         runs=[SeedRun(seed, 5.0, 100.0, {"x": 1.0})], training=training,
     )  # fmt: skip
     records.write(record, folder / state.RECORD)

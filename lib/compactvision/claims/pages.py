@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from statistics import fmean
 
@@ -10,10 +11,12 @@ from compactvision.claims.picture import picture_page
 from compactvision.claims.report import CAPTIONS, GROUPS, OLDER, group_table, scorecard
 from compactvision.claims.rules import is_older
 from compactvision.claims.schema import TRAINED, Chapter, load, slugs
+from compactvision.plots import Html
 from compactvision.plots.display import markdown_table
+from compactvision.plots.escape import as_code, as_html, as_markdown
 from compactvision.records import PROFILES, Record
 from compactvision.records.places import notebooks_folder
-from compactvision.records.record import write_text
+from compactvision.records.texts import write_text
 
 SHIPPED = (TRAINED, "scaled")  # kinds of arms whose records are worth keeping
 _STATUS_NOTE = (
@@ -25,7 +28,9 @@ def _title(chapter: Chapter) -> str:
     folder = notebooks_folder()
     toc = folder.parent / "_toc.yml" if folder else None
     listed = toc is not None and toc.is_file() and f"notebooks/{chapter.slug}" in toc.read_text(encoding="utf-8")
-    return f"{{doc}}`{chapter.title} </notebooks/{chapter.slug}>`" if listed else chapter.title
+    if listed and not re.search(r"[`<>\\\n]", chapter.title):  # of what the text of a role cannot say
+        return f"{{doc}}`{chapter.title} </notebooks/{chapter.slug}>`"
+    return as_markdown(chapter.title)
 
 
 def scorecard_page() -> str:
@@ -36,8 +41,10 @@ def scorecard_page() -> str:
         parts += [f"## {CAPTIONS[group].partition(':')[0]}, counted", card.summary(group).markdown or ""]
     parts.append("## Every claim")
     for chapter, found in card.chapters:
-        parts.append(f"### {chapter.title}")
-        parts.append(f"Chapter: {_title(chapter)}" + (f". Paper: {chapter.paper}." if chapter.paper else "."))
+        parts.append(f"### {as_markdown(chapter.title)}")
+        parts.append(
+            f"Chapter: {_title(chapter)}" + (f". Paper: {as_markdown(chapter.paper)}." if chapter.paper else ".")
+        )
         tables = [
             group_table(list(found), group).markdown or ""
             for group in GROUPS
@@ -60,23 +67,28 @@ def status_page() -> str:
         rows += [_status_row(name, record, chapter) for name, record in arms.items()]
         found |= arms
         columns = ("Profile", "State", "Made", "Commit", "Device", "Versions", "Seeds", "Seconds a seed", "Memory")
-        parts += [f"## {chapter.title}", f"Chapter: {_title(chapter)}.", markdown_table(rows, columns)]
+        parts += [f"## {as_markdown(chapter.title)}", f"Chapter: {_title(chapter)}.", markdown_table(rows, columns)]
         sources = {(s.name, s.provenance, s.digest) for record in found.values() if record for s in record.data}
-        parts += [f"- Data `{name}`: {origin} (SHA-256 `{digest[:12]}`)" for name, origin, digest in sorted(sources)]
+        parts += [
+            f"- Data {as_code(name)}: {as_markdown(origin)} (SHA-256 {as_code(digest[:12])})"
+            for name, origin, digest in sorted(sources)
+        ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def _status_row(profile: str, record: Record | None, chapter: Chapter) -> list[str]:
+def _status_row(profile: str, record: Record | None, chapter: Chapter) -> list[object]:
     if record is None:
         return [profile, "– no record", *["not measured"] * 7]
     gpu = [run.peak_gpu_memory_mb for run in record.runs if run.peak_gpu_memory_mb is not None]
     memory = f"{max(run.peak_memory_mb for run in record.runs):,.0f} MiB"
-    commit = f"`{record.commit[:9]}`" if record.commit else "unknown"
+    commit = record.commit[:9] if record.commit else "unknown"
+    changes = " with changes" if record.dirty else ""
+    shown = as_code(commit) if record.commit else commit
     return [
         profile,
         f"◐ {OLDER}" if is_older(record, chapter) else "✓ of today's code",
         record.created.replace("T", " ").replace("+00:00", " UTC"),
-        commit + (" with changes" if record.dirty else ""),
+        Html(as_html(commit + changes), commit + changes, shown + changes),
         f"{record.device.kind}: {record.device.name}, {record.device.threads} threads",
         ", ".join(f"{name} {version}" for name, version in record.versions.items()),
         ", ".join(map(str, record.seeds)),

@@ -6,6 +6,7 @@ network's, in (0, 1]) and ``.accuracy``; the point ``whole`` is the dense networ
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 
@@ -40,6 +41,7 @@ def points() -> list[Point]:
             if point == WHOLE and any(known.name == WHOLE for known in found):
                 continue
             name = PREFIX + point
+            _refuse_unfinished(record, name)
             found.append(
                 Point(
                     title=load(slug).title,
@@ -52,6 +54,13 @@ def points() -> list[Point]:
                 )
             )
     return found
+
+
+def _refuse_unfinished(record: records.Record, name: str) -> None:
+    """Raise ``ValueError`` for a point without one number a seed for each of its coordinates."""
+    for part in ("macs", "time", "accuracy"):
+        if f"{name}.{part}" not in record.names or isinstance(record.values(f"{name}.{part}")[0], list):
+            raise ValueError(f"record {record.slug}/{record.profile}: the point {name!r} has no number {part!r}")
 
 
 def picture_page() -> str:
@@ -71,7 +80,9 @@ def picture_page() -> str:
         for point in found
     ]
     columns = ("Network", "Chapter", "MACs left", "Time left", "Accuracy", "Timed on")
-    return f"```{{raw}} html\n{_drawn(tuple(found))}\n```\n\n{markdown_table(rows, columns)}\n"
+    drawn = _drawn(tuple(found))
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", drawn)), default=0))
+    return f"{fence}{{raw}} html\n{drawn}\n{fence}\n\n{markdown_table(rows, columns)}\n"
 
 
 def _names(names: tuple[str, ...]) -> list[str]:
@@ -104,7 +115,7 @@ def _drawn(found: tuple[Point, ...]) -> str:
                     markersize=11 if whole else 7,
                     color=plots.INK if whole else plots.PALETTE[number],
                     capsize=3,
-                    label=point.name.partition("_")[0],
+                    label=point.name.partition("_")[0].replace("$", r"\$"),  # no mathematics
                 )
             axis.set(xlabel=label, xlim=(0, 112))
         handles, names = axes[0].get_legend_handles_labels()

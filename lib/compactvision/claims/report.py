@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -12,6 +11,7 @@ from compactvision.claims.rules import LEVELS, SYMBOLS, WORDS, Verdict, verdicts
 from compactvision.claims.schema import Chapter, load, slugs
 from compactvision.plots import Html
 from compactvision.plots import table as html_table
+from compactvision.plots.escape import as_html
 
 GROUPS = ("paper", "scaled")
 CAPTIONS = {
@@ -38,7 +38,7 @@ def _row(verdict: Verdict) -> list[object]:
     claim = verdict.claim
     notes = [claim.kind, claim.source] + ([f"counted as {claim.convention}"] if claim.convention else [])
     small = "; ".join(notes)
-    named = Html(f"{html.escape(claim.text)}<br><small>{html.escape(small)}</small>", f"{claim.text} ({small})")
+    named = Html(f"{as_html(claim.text)}<br><small>{as_html(small)}</small>", f"{claim.text} ({small})")
     tone = "not-seen" if verdict.word.startswith("not seen") else verdict.word.replace(" ", "-")
     badge = f'<span class="cv-verdict cv-verdict-{tone}">{verdict.symbol} {verdict.word}</span>'
     sign = Html(badge, f"{verdict.symbol} {verdict.word}", badge)

@@ -17,6 +17,7 @@ WORDS = {
     "paper": {FULL: "reproduced", PARTLY: "partly", NO: "not reproduced", NOT_RUN: "not run"},
     "scaled": {FULL: "seen", PARTLY: "partly seen", NO: "not seen at small scale", NOT_RUN: "not run"},
 }
+_SHARES = ("accuracy", "miou", "precision")  # quantities that lie in [0, 1] where a claim gives them in per cent
 _NUMBER_WORDS = {2: "two", 3: "three"}
 
 
@@ -189,7 +190,7 @@ def verdicts(slug: str, live: Record | None = None) -> list[Verdict]:
     Raises
     ------
     ValueError
-        If the slug is unknown, or its claim file or a record is malformed.
+        If the slug is unknown, its claim file or a record is malformed, or a claim's unit does not allow a value.
     """
     chapter = load(slug)
     found: dict[str, list[Record]] = {}
@@ -199,11 +200,33 @@ def verdicts(slug: str, live: Record | None = None) -> list[Verdict]:
         else:
             shipped = records.load_arms(slug) if profile == TRAINED else [records.load(slug, profile)]
             found[profile] = [record for record in shipped if record is not None]
+    for record in (record for every in found.values() for record in every):
+        refuse_impossible(chapter, record)
     judged = []
     for claim in chapter.claims:
         record = _record_for(claim, found[claim.profile])
         judged.append(judge(claim, record, slug=slug, older=is_older(record, chapter)))
     return judged
+
+
+def refuse_impossible(chapter: Chapter, record: Record) -> None:
+    """Raise ``ValueError`` where a recorded value lies outside the range that the unit of a claim on it allows.
+
+    In "%" and "points" fractions are recorded: an accuracy, mIoU or precision lies in [0, 1], a number of points
+    otherwise in [-1, 1]; a share of something else, of a time for example, may be above 1.
+    """
+    for claim in chapter.claims:
+        for name in claim.rule.names if claim.unit in ("%", "points") else ():
+            share = any(word in name.lower() for word in _SHARES)
+            if name not in record.names or (claim.unit == "%" and not share):
+                continue
+            least = 0 if share else -1
+            for value in record.values(name):
+                if any(not least <= number <= 1 for number in (value if isinstance(value, list) else [value])):
+                    raise ValueError(
+                        f"record {record.slug}/{record.profile}: value {name!r} is {value}; the unit {claim.unit!r} of "
+                        f"claim {claim.id!r} allows {least} to 1"
+                    )
 
 
 def _record_for(claim: Claim, found: list[Record]) -> Record | None:

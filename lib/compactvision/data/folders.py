@@ -10,8 +10,9 @@ import torch
 
 from compactvision.data.arrays import ImageSet
 from compactvision.data.errors import DataError
+from compactvision.data.pictures import read_picture
 
-_IGNORED = {"thumbs.db", "desktop.ini"}  # left behind by file managers, like files that begin with a dot
+_IGNORED = {"thumbs.db", "desktop.ini", "__macosx"}  # left behind by file managers, like names that begin with a dot
 
 
 def from_folder(
@@ -21,8 +22,16 @@ def from_folder(
 
     Every image is turned upright (EXIF), converted to RGB (transparent parts become white), reduced or enlarged until
     its short side has ``size`` pixels, and cut to its middle square. The split is keyed by the resulting pixels, class
-    by class: renaming or reordering files does not change it. Mean and standard deviation are those of the training
-    part.
+    by class: renaming or reordering files does not change it. Images with equal pixels lie in one part, also where they
+    have different classes, so that none is learned and tested; ``train_fraction`` counts those that differ. Mean and
+    standard deviation are those of the training part.
+
+    Values keep their meaning: floating-point pictures lie in 0 (black) to 1 (white), integers of more than 8 bits are
+    divided by the largest that their type can hold (65,535 for 16 bits, 2,147,483,647 for 32 with a sign). Where that
+    would leave nothing to be seen (the values of a 16-bit picture in 32 bits), values are negative, or floats lie
+    outside 0 to 1, the file is refused. Of a picture that moves the first frame counts.
+
+    Left out are hidden files and folders (``.ipynb_checkpoints``, ``.DS_Store``, ``._x.jpg``) and ``__MACOSX``.
 
     Parameters
     ----------
@@ -42,24 +51,19 @@ def from_folder(
     Raises
     ------
     ValueError
-        Where ``size`` or ``train_fraction`` is out of range, or a class has too few images to be in both parts.
+        Where ``size`` or ``train_fraction`` is out of range, or a class has too few different images for both parts.
     DataError
-        Where the folder is missing, has fewer than two classes or an empty one, or a file is not a readable image.
+        Where the folder is missing, has fewer than two classes or an empty one, a link leads nowhere or in a circle, or
+        a file is not a readable image of at most 89 million pixels.
     """
     if size < 1:
         raise ValueError(f"size must be at least 1, not {size}")
     path = Path(path)
-    if not path.is_dir():
-        raise DataError(f"{path} is not a folder: it must hold one sub-folder of images for each class")
-    folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if len(folders) < 2:
-        raise DataError(f"{path} has {len(folders)} sub-folders: at least two are needed, one for each class")
+    folders = _folders(path)
     images, labels = [], []
     for label, folder in enumerate(folders):
-        files = [file for file in sorted(folder.rglob("*")) if _counts(file)]
-        if not files:
-            raise DataError(f"{folder} has no images: add some, or remove the empty folder")
-        images += [_read(file, size) for file in files]
+        files = _files(folder)
+        images += [read_picture(file, size) for file in files]
         labels += [label] * len(files)
     whole = ImageSet(
         images=torch.from_numpy(np.stack(images)),
@@ -74,11 +78,20 @@ def from_folder(
 
 
 def _split(whole: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
-    parts = whole.split(fraction, seed)
+    copies: dict[bytes, list[int]] = {}  # numbers of the pictures with the same pixels, whatever their class
+    for number, picture in enumerate(whole.images.numpy()):
+        copies.setdefault(picture.tobytes(), []).append(number)
+    different = whole.subset(np.array([numbers[0] for numbers in copies.values()]))
+    parts = [
+        whole.subset(np.array([number for picture in part.images.numpy() for number in copies[picture.tobytes()]]))
+        for part in different.split(fraction, seed)
+    ]
     for label, name in enumerate(whole.classes):
         if not all(bool((part.targets == label).any()) for part in parts):
-            count = int((whole.targets == label).sum())
-            raise ValueError(f"class {name!r} has {count} images, too few for both parts at train_fraction {fraction}")
+            own = whole.targets == label
+            count, unlike = int(own.sum()), len(torch.unique(whole.images[own], dim=0))
+            said = f"{count} images" + (f", of which {unlike} differ" if unlike < count else "")
+            raise ValueError(f"class {name!r} has {said}, too few for both parts at train_fraction {fraction}")
     mean, std = _moments(parts[0].images.numpy())
     train, test = (
         replace(part, name=f"{whole.name}/{word}", mean=mean, std=std)
@@ -87,25 +100,39 @@ def _split(whole: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, Image
     return train, test
 
 
-def _counts(file: Path) -> bool:
-    return file.is_file() and not file.name.startswith(".") and file.name.lower() not in _IGNORED
-
-
-def _read(file: Path, size: int) -> np.ndarray:
-    """Read one image as (3, size, size) uint8."""
-    from PIL import Image, ImageOps
-
+def _folders(path: Path) -> list[Path]:
+    """Return the folders of the classes, sorted by name."""
+    if "\0" in str(path) or not path.is_dir():
+        raise DataError(f"{path} is not a folder: it must hold one sub-folder of images for each class")
     try:
-        with Image.open(file) as opened:
-            image = ImageOps.exif_transpose(opened)
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            image = image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{file} cannot be read as an image ({error}): repair, convert or remove it") from error
-    square = ImageOps.fit(image, (size, size), method=Image.Resampling.BICUBIC)
-    return np.asarray(square).transpose(2, 0, 1)
+        folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and _counts(entry.name))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
+    if len(folders) < 2:
+        raise DataError(f"{path} has {len(folders)} sub-folders: at least two are needed, one for each class")
+    for folder in folders:
+        if path.resolve().is_relative_to(folder.resolve()):
+            raise DataError(f"{folder} is a link to a folder that holds it: remove it")
+    return folders
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files of a class, also those of deeper folders, sorted."""
+    files = []
+    for file in sorted(folder.rglob("*")):
+        if not all(map(_counts, file.relative_to(folder).parts)):
+            continue
+        if file.is_symlink() and not file.exists():
+            raise DataError(f"{file} is a link to nothing: repair or remove it")
+        if file.is_file():
+            files.append(file)
+    if not files:
+        raise DataError(f"{folder} has no images: add some, or remove the empty folder")
+    return files
+
+
+def _counts(name: str) -> bool:
+    return not name.startswith(".") and name.lower() not in _IGNORED
 
 
 def _moments(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

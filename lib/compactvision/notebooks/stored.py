@@ -12,7 +12,7 @@ from typing import Any
 from compactvision import records
 from compactvision.claims import schema
 from compactvision.notebooks.sources import Notebook, code_cells, code_digest, joined, read, setup_cell, tags_of
-from compactvision.records.record import write_text
+from compactvision.records.texts import write_text
 
 # A bar as tqdm writes it, " 10%|#    | 1/10 [00:01<00:09, 1.00it/s]", whole or cut short at the end of a line.
 _BAR = re.compile(r"[^\r\n]*?(?:\d+%\|[^|\r\n]*\||\d+it )[^\[\r\n]*\[[^\]\r\n]*\]")

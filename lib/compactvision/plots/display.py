@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import math
 import re
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compactvision.plots import svg as _svg
+from compactvision.plots.escape import as_html, as_markdown
 from compactvision.plots.style import WIDTH, figure
 
 _OUTSIDE = re.compile(
@@ -33,7 +33,7 @@ class Html:
         return self.markup
 
     def _repr_markdown_(self) -> str:
-        return self.markdown if self.markdown is not None else self.text
+        return self.markdown if self.markdown is not None else "\n".join(map(as_markdown, self.text.splitlines()))
 
     def __str__(self) -> str:
         return self.text
@@ -176,7 +176,7 @@ def table(rows: Sequence[Sequence[object]], columns: Sequence[str], caption: str
     for i, row in enumerate(rows):
         if len(row) != len(columns):
             raise ValueError(f"rows: row {i} has {len(row)} cells for {len(columns)} columns")
-    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in columns)
+    head = "".join(f'<th scope="col">{as_html(name)}</th>' for name in columns)
     body = "".join(
         "<tr>"
         + f'<th scope="row">{_cell(row[0])}</th>'
@@ -184,7 +184,7 @@ def table(rows: Sequence[Sequence[object]], columns: Sequence[str], caption: str
         + "</tr>"
         for row in rows
     )
-    label = html.escape(caption, quote=True)
+    label = as_html(caption)
     markup = (
         f'<div class="cv-table" role="region" aria-label="{label}" tabindex="0" style="overflow-x: auto">'
         f'<table class="table"><caption>{label}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
@@ -194,7 +194,7 @@ def table(rows: Sequence[Sequence[object]], columns: Sequence[str], caption: str
 
 
 def _cell(cell: object) -> str:
-    return cell.markup if isinstance(cell, Html) else html.escape(str(cell))
+    return cell.markup if isinstance(cell, Html) else as_html(cell)
 
 
 def _plain_table(rows: Sequence[Sequence[object]], columns: Sequence[str], caption: str) -> str:
@@ -206,14 +206,17 @@ def _plain_table(rows: Sequence[Sequence[object]], columns: Sequence[str], capti
 
 
 def markdown_table(rows: Sequence[Sequence[object]], columns: Sequence[str], caption: str = "") -> str:
-    """Return a table in Markdown, with the caption in bold above it where there is one."""
+    """Return a table in Markdown, with the caption in bold above it where there is one.
 
-    def line(cells: Sequence[object]) -> str:
-        texts = (cell.markdown or cell.text if isinstance(cell, Html) else str(cell) for cell in cells)
-        return "| " + " | ".join(" ".join(text.split()).replace("|", r"\|") for text in texts) + " |"
+    Everything is shown as text, but for the Markdown of an :class:`Html` cell.
+    """
 
-    texts = [line(columns), line(["---"] * len(columns)), *map(line, rows)]
-    return "\n".join(([f"**{caption}**", ""] if caption else []) + texts)
+    def text(cell: object) -> str:
+        return cell.markdown if isinstance(cell, Html) and cell.markdown is not None else as_markdown(cell)
+
+    lines = [f"| {' | '.join(map(text, cells))} |" for cells in (columns, *rows)]
+    lines.insert(1, f"| {' | '.join(['---'] * len(columns))} |")
+    return "\n".join(([f"**{as_markdown(caption)}**", ""] if caption else []) + lines)
 
 
 def widget(
@@ -256,7 +259,7 @@ def widget(
     scoped = _svg.scoped(markup, name)
     for attribute in ("aria-labelledby", "aria-describedby", "aria-controls", "list"):
         scoped = re.sub(rf'({attribute}=")([^"]+)(")', rf"\g<1>{name}\g<2>\g<3>", scoped)
-    label = html.escape(alt, quote=True)
+    label = as_html(alt)
     sheet = f"<style>{style.replace('&', f'#{root}')}</style>" if style else ""
     code = (
         f"<script>(function (root, data) {{ const id = (name) => document.getElementById({json.dumps(name)} + name);\n"
@@ -273,7 +276,7 @@ def widget(
 
 def _static(fallback: Any, alt: str) -> str:
     if fallback is None:
-        return f"<p>{html.escape(alt)}</p>"
+        return f"<p>{as_html(alt)}</p>"
     if isinstance(fallback, str):
         return fallback
     import matplotlib.pyplot as plt

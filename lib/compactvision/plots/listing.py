@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import html
 import inspect
 import textwrap
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import compactvision
 from compactvision.plots.display import Html
+from compactvision.plots.escape import as_html
 
 
 def source(*functions: Callable | type) -> Html:
@@ -35,7 +35,7 @@ def source(*functions: Callable | type) -> Html:
     place = ", ".join(dict.fromkeys(places))
     markup = (
         f'<div class="highlight-python notranslate"><div class="highlight"><pre>{_coloured(code)}</pre></div></div>'
-        f'<p style="margin: 0; font-size: 0.85em; opacity: 0.8">{html.escape(place)}</p>'
+        f'<p style="margin: 0; font-size: 0.85em; opacity: 0.8">{as_html(place)}</p>'
     )
     return Html(markup, f"{code}\n\n# {place}", f"```python\n{code}\n```\n{place}")
 
@@ -60,5 +60,5 @@ def _coloured(code: str) -> str:
         from pygments.formatters import HtmlFormatter
         from pygments.lexers import PythonLexer
     except ImportError:  # pragma: no cover
-        return html.escape(code)
+        return as_html(code)
     return highlight(code, PythonLexer(), HtmlFormatter(nowrap=True))

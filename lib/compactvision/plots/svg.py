@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import html
 import io
 import re
 from collections import Counter
 from typing import Any
 
+from compactvision.plots.escape import as_html
 from compactvision.plots.style import INK, settings
 
 _RASTER_ABOVE = 2000  # points of a scatter plot or cells of a mesh beyond which it is drawn as an image
@@ -85,7 +85,7 @@ def _for_page(text: str, alt: str) -> str:
     head, body = text.split(">", 1)
     view = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', head)
     width, height = (float(view[1]), float(view[2])) if view else (0.0, 0.0)
-    label = html.escape(" ".join(alt.split()), quote=True)
+    label = as_html(" ".join(alt.split()))
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" '
         f'aria-label="{label}" viewBox="0 0 {width:g} {height:g}" '

@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from compactvision import records
+from compactvision.claims import schema
+from compactvision.claims.rules import refuse_impossible
 from compactvision.experiment.collect import merged
 from compactvision.queue import state
-from compactvision.queue.entries import FULL, Entry
+from compactvision.queue.entries import BASELINES, FULL, Entry
 from compactvision.queue.state import Places
 from compactvision.records import Record
 
@@ -85,15 +87,30 @@ def keep(folder: Path) -> list[Path]:
     Raises
     ------
     ValueError
-        If there is none, or one is malformed, of changed code, or of a dry run.
+        If there is none, or one is malformed, was changed, is of an unknown chapter, of changed code, or of a dry run,
+        or holds values that cannot be. Then none is written.
     """
-    found = [records.read(path) for path in sorted(folder.rglob("*.json"))]
+    found = [records.read(path, str(path.relative_to(folder))) for path in sorted(folder.rglob("*.json"))]
     if not found:
         raise ValueError(f"folder: {folder} holds no record")
     for record in found:
-        if record.profile == "dry" or record.dirty or record.commit is None:
-            why = "a dry run" if record.profile == "dry" else "code that was not committed"
-            raise ValueError(f"folder: the record {record.slug}/{record.profile} is of {why}")
-        if record.training is None and record.profile != FULL:
-            raise ValueError(f"folder: the record {record.slug}/{record.profile} is not of the queue")
+        _refuse(record)
+    names = [(record.slug, record.profile, record.training and record.training.arm) for record in found]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"folder: it holds two records of {'/'.join(filter(None, twice))}")
     return [records.save(record) for record in found]
+
+
+def _refuse(record: Record) -> None:
+    """Raise ``ValueError`` for a record that has no place in the repository."""
+    where = f"folder: the record {record.slug}/{record.profile} is"
+    if record.slug in schema.slugs():
+        refuse_impossible(schema.load(record.slug), record)
+    elif record.slug != BASELINES:
+        raise ValueError(f"{where} of an unknown chapter")
+    if record.profile == "dry" or record.dirty or record.commit is None:
+        why = "a dry run" if record.profile == "dry" else "code that was not committed"
+        raise ValueError(f"{where} of {why}")
+    if record.training is None and record.profile != FULL:
+        raise ValueError(f"{where} not of the queue")

@@ -14,7 +14,7 @@ from compactvision import records
 from compactvision.queue.entries import ENTRIES, FULL, Entry
 from compactvision.records import Record
 from compactvision.records.provenance import text_digest
-from compactvision.records.record import write_text
+from compactvision.records.texts import write_text
 
 RECORD, CHECKPOINT, RESULT = "record.json", "fit.pt", "result.safetensors"
 PROGRESS, IDENTITY = "progress.json", "identity.json"

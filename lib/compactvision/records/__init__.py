@@ -4,6 +4,7 @@ One file a chapter and profile, ``records/<slug>/<profile>.json``, shipped with 
 network that was trained by itself, ``records/<slug>/trained-<arm>.json``.
 """
 
+from compactvision.records.checks import KINDS, PROFILES
 from compactvision.records.provenance import (
     Device,
     commit,
@@ -12,22 +13,8 @@ from compactvision.records.provenance import (
     text_digest,
     versions,
 )
-from compactvision.records.record import (
-    KINDS,
-    PROFILES,
-    SCHEMA,
-    DataSource,
-    Record,
-    SeedRun,
-    Training,
-    Value,
-    load,
-    load_arms,
-    path_of,
-    read,
-    save,
-    write,
-)
+from compactvision.records.record import DataSource, Record, SeedRun, Training, Value
+from compactvision.records.stored import SCHEMA, load, load_arms, path_of, read, save, write
 
 __all__ = [
     "KINDS",

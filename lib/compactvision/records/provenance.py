@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import platform
+import re
 import subprocess
 import tokenize
 from collections.abc import Callable
@@ -89,9 +90,17 @@ def commit() -> tuple[str | None, bool]:
 
     Where the package does not lie in a git working copy of its own, what ``COMPACTVISION_COMMIT`` says as
     :func:`sealed_commit` wrote it, checked against the files; ``(None, False)`` without it.
+
+    Raises
+    ------
+    ValueError
+        If ``COMPACTVISION_COMMIT`` says something else.
     """
     if _git("ls-files", "--error-unmatch", "__init__.py") is None:
-        name, _, seal = os.environ.get("COMPACTVISION_COMMIT", "").strip().partition(":")
+        sealed = os.environ.get("COMPACTVISION_COMMIT", "").strip()
+        if sealed and not re.fullmatch(r"[0-9a-f]{6,64}(:[0-9a-f]*)?", sealed):
+            raise ValueError(f"COMPACTVISION_COMMIT is {sealed!r}, not a line that `queue commit` printed")
+        name, _, seal = sealed.partition(":")
         return (name, seal != _seal()) if name else (None, False)
     name = _git("rev-parse", "HEAD")
     changes = _git("status", "--porcelain", "--", ":(glob)**/*.py")
@@ -127,11 +136,13 @@ def method_files(files: tuple[str, ...]) -> list[Path]:
     Raises
     ------
     ValueError
-        If one of them does not exist.
+        If one of them does not exist, or lies outside the package.
     """
     found: list[Path] = []
     for name in files:
         path = PACKAGE / name
+        if ".." in path.parts or not path.is_relative_to(PACKAGE):
+            raise ValueError(f"files: {name!r} lies outside compactvision")
         if path.is_file():
             found.append(path)
         elif path.is_dir():

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Callable, Mapping
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from compactvision import models
-from compactvision.models.layers import ChannelMap
-from compactvision.surgery.layers import Gathered, Scattered
+from compactvision.surgery.descriptions import describe, restore_, same_kind
 
 FORMAT = "compactvision-pruned-1"
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+LARGEST_ARGUMENT = 1_000_000  # of a builder, where the file names both
+LARGEST_NETWORK = 2**30  # numbers in a dense network that a file may ask for
 
 
 def save(
@@ -23,7 +27,7 @@ def save(
     """Write a pruned network to one safetensors file; its description stands in the file's header as JSON.
 
     The description holds, for every layer that surgery may cut, its channels and what is wrapped around it, and how to
-    build the network it came from. Nothing is pickled.
+    build the network it came from. Nothing is pickled. A kill or a full disk leaves the former file.
 
     Parameters
     ----------
@@ -40,7 +44,10 @@ def save(
     Raises
     ------
     ValueError
-        If the builder is unknown or the arguments cannot be written as JSON.
+        If the builder is unknown, the arguments cannot be written as JSON, or the state of the network is not made of
+        tensors that belong to one layer each.
+    OSError
+        If the file cannot be written.
 
     Examples
     --------
@@ -54,26 +61,38 @@ def save(
     ...     surgery.load(path).conv1
     Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), bias=False)
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    path = _path(path)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be a network, got {type(model).__name__}")
     if builder is not None:
         _builder(builder)
+    state = _state(model)
     description = {
         "format": FORMAT,
         "builder": builder,
         "arguments": dict(arguments or {}),
-        "layers": {name: _described(module) for name, module in model.named_modules() if _described(module)},
+        "versions": _versions(model),
+        "layers": {name: described for name, module in model.named_modules() if (described := describe(module))},
     }
+    if not all(isinstance(name, str) for name in description["arguments"]):
+        raise ValueError(f"arguments must have names as keys, got {list(description['arguments'])}")
     try:
-        text = json.dumps(description)
-    except TypeError as error:
+        text = json.dumps(description, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"arguments must be expressible as JSON: {error}") from error
-    state = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, str(path), metadata={"compactvision": text})
+    try:
+        save_file(state, str(path), metadata={"compactvision": text})
+    except SafetensorError as error:
+        raise OSError(f"{str(path)!r} cannot be written: {error}") from error
 
 
 def load(path: str | Path, *, build: Callable[[], nn.Module] | None = None) -> nn.Module:
     """Read a network written by :func:`save`, on the CPU and in evaluation mode; its outputs are bitwise the same.
+
+    Nothing of the size that a file *says* is allocated before it was compared with the tensors that it holds.
 
     Parameters
     ----------
@@ -89,98 +108,159 @@ def load(path: str | Path, *, build: Callable[[], nn.Module] | None = None) -> n
     Raises
     ------
     ValueError
-        If the file has no such description, names no builder while ``build`` is missing, or does not fit the network
-        that is built.
+        If the file is damaged or has no such description, names no builder while ``build`` is missing, or if its
+        description, its tensors and the network that is built do not go together: the message names the file and what
+        is wrong.
+    OSError
+        If the file is not there or cannot be read.
     """
-    from safetensors import safe_open
-
-    with safe_open(str(path), framework="pt") as file:
-        text = (file.metadata() or {}).get("compactvision")
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    description = json.loads(text) if text else {}
-    if description.get("format") != FORMAT:
-        raise ValueError(f"path: {str(path)!r} is not a network saved by surgery.save")
+    path = _path(path)
+    where = f"path: {str(path)!r}"
+    text, state = _read(path, where)
+    description = _description(text, where)
     if build is None:
         if description["builder"] is None:
             raise ValueError(f"build: {str(path)!r} names no builder, so build must be given")
-        builder = _builder(description["builder"])
-        model = builder(**description["arguments"])
-    else:
-        model = build()
+        build = _build_of(description, state, where)
+    model = build()
     if not isinstance(model, nn.Module):
         raise ValueError(f"build must return a network, got {type(model).__name__}")
-    for name, layer in description["layers"].items():
-        _reshape_(model, name, layer)
-    try:
-        model.load_state_dict(state, assign=True)
-    except RuntimeError as error:
-        raise ValueError(f"path: {str(path)!r} does not fit the network that was built: {error}") from error
-    for parameter in model.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())
+    _fill_(model, description, state, where)
     return model.eval()
+
+
+def _path(path: str | Path) -> Path:
+    if not isinstance(path, str | os.PathLike) or "\0" in str(path):
+        raise ValueError(f"path must be the name of a file, got {path!r}")
+    return Path(path)
+
+
+def _owned(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of each layer once, also where the layer stands under two names."""
+    for path, module in model.named_modules():
+        for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            yield f"{path}.{name}".lstrip("."), tensor
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors to write, each in memory of its own."""
+    owners: dict[int, str] = {}
+    for name, tensor in _owned(model):
+        first = owners.setdefault(id(tensor), name)
+        if first != name:
+            raise ValueError(f"model: {first!r} and {name!r} are one tensor, which a file cannot say")
+    state = model.state_dict()
+    for name, tensor in state.items():
+        if not isinstance(tensor, Tensor) or tensor.is_meta or tensor.layout != torch.strided or tensor.is_quantized:
+            raise ValueError(f"model: {name!r} of its state is no plain tensor with values")
+    return {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
+
+
+def _versions(model: nn.Module) -> dict[str, int]:
+    """Return the versions of the modules' states, 1 left out: some modules refuse a state without one."""
+    metadata = getattr(model.state_dict(), "_metadata", {})
+    return {name: entry["version"] for name, entry in metadata.items() if entry.get("version", 1) != 1}
+
+
+def _read(path: Path, where: str) -> tuple[str | None, dict[str, Tensor]]:
+    """Return the description's text and the tensors of a file."""
+    from safetensors import SafetensorError, safe_open
+
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{where} is no file")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            text = (file.metadata() or {}).get("compactvision")
+            names = list(file.keys())
+            state = {name: file.get_tensor(name).clone() for name in names}  # aligned as torch itself does
+    except SafetensorError as error:
+        raise ValueError(f"{where} is damaged or no safetensors file: {error}") from error
+    return text, state
+
+
+def _description(text: str | None, where: str) -> dict[str, Any]:
+    """Return the description that a file's header holds, of the promised form."""
+    try:
+        found = json.loads(text or "{}")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} has a description that is not JSON: {error}") from None
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise ValueError(f"{where} is not a network saved by surgery.save")
+    found.setdefault("versions", None)
+    kinds = {"builder": str | None, "arguments": dict, "versions": dict | None, "layers": dict}
+    for name, kind in kinds.items():
+        if name not in found or not isinstance(found[name], kind):
+            raise ValueError(f"{where}: field {name!r} of its description is missing or of another type")
+    for name, layer in found["layers"].items():
+        if not isinstance(layer, dict):
+            raise ValueError(f"{where}: layer {name!r} is described by {layer!r}")
+    for name, version in (found["versions"] or {}).items():
+        if type(version) is not int:
+            raise ValueError(f"{where}: the version of {name!r} is {version!r}, not a whole number")
+    return found
 
 
 def _builder(name: str) -> Callable[..., nn.Module]:
     function = getattr(models, name, None) if name in models.__all__ else None
-    if function is None or isinstance(function, type) or not callable(function):
+    if not inspect.isfunction(function) or not (
+        "num_classes" in inspect.signature(function).parameters or function is models.pretrained
+    ):
         raise ValueError(f"builder: {name!r} is no function of compactvision.models that builds a network")
     return function
 
 
-def _described(module: nn.Module) -> dict[str, object] | None:
-    """Return what has to be known to give a fresh layer its shape, or None for a module without channels."""
-    if isinstance(module, (Gathered, Scattered)):
-        return {"wrapper": type(module).__name__}
-    if isinstance(module, nn.Conv2d):
-        return {"in": module.in_channels, "out": module.out_channels, "groups": module.groups} | _bias(module)
-    if isinstance(module, nn.Linear):
-        return {"in": module.in_features, "out": module.out_features} | _bias(module)
-    if isinstance(module, _NORMS):
-        return {"out": module.num_features}
-    if isinstance(module, ChannelMap):
-        return {"in": module.in_channels, "out": module.out_channels, "stride": module.stride}
-    return None
-
-
-def _bias(module: nn.Conv2d | nn.Linear) -> dict[str, bool]:
-    return {} if module.bias is None else {"bias": True}
-
-
-def _reshape_(model: nn.Module, name: str, layer: Mapping[str, object]) -> None:
-    """Give one layer of a fresh network the described shape; its values are loaded afterwards."""
-    parent_name, _, child = name.rpartition(".")
+def _build_of(description: dict[str, Any], state: dict[str, Tensor], where: str) -> Callable[[], nn.Module]:
+    """Return what builds the network that a file names, after a trial that allocates nothing."""
     try:
-        module = model.get_submodule(name)
-        parent = model.get_submodule(parent_name)
-    except AttributeError as error:
-        raise ValueError(f"path: the network that was built has no layer {name!r}") from error
-    if "wrapper" in layer:
-        placeholder = ChannelMap([0], 1)
-        wrapped = Gathered(placeholder, module) if layer["wrapper"] == "Gathered" else Scattered(module, placeholder)
-        setattr(parent, child, wrapped)
-        return
-    if layer.get("bias") and getattr(module, "bias", True) is None:  # surgery may have made one
-        module.bias = nn.Parameter(torch.zeros(0))
-    if isinstance(module, nn.Conv2d):
-        module.in_channels, module.out_channels, module.groups = layer["in"], layer["out"], layer["groups"]
-        shape = (module.out_channels, module.in_channels // module.groups, *module.kernel_size)
-        _resize_(module, weight=shape, bias=shape[:1])
-    elif isinstance(module, nn.Linear):
-        module.in_features, module.out_features = layer["in"], layer["out"]
-        _resize_(module, weight=(layer["out"], layer["in"]), bias=(layer["out"],))
-    elif isinstance(module, _NORMS):
-        module.num_features = layer["out"]
-        _resize_(module, **dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (layer["out"],)))
-    elif isinstance(module, ChannelMap):
-        module.stride = layer["stride"]
-        module.set_source([-1] * layer["out"], layer["in"])
-    else:
-        raise ValueError(f"path: layer {name!r} is a {type(module).__name__} in the network that was built")
+        builder = _builder(description["builder"])
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    arguments = description["arguments"]
+    if _largest(arguments) > LARGEST_ARGUMENT:
+        raise ValueError(f"{where}: arguments of its builder go up to {_largest(arguments)}, above {LARGEST_ARGUMENT}")
+    try:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # values that are loaded into such a network are dropped, which torch says
+            trial = builder(**arguments)
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
+        raise ValueError(f"{where}: {description['builder']}(**{arguments}) gives no network: {error}") from error
+    size = sum(tensor.numel() for tensor in trial.state_dict().values())
+    if size > LARGEST_NETWORK:
+        raise ValueError(f"{where}: its builder makes a network of {size:,} numbers, above {LARGEST_NETWORK:,}")
+    _fill_(trial, description, state, where)
+    return lambda: builder(**arguments)
 
 
-def _resize_(module: nn.Module, **shapes: tuple[int, ...]) -> None:
-    for name, shape in shapes.items():
-        tensor = getattr(module, name)
-        if tensor is not None:
-            empty = torch.zeros(shape, dtype=tensor.dtype)
-            setattr(module, name, nn.Parameter(empty) if isinstance(tensor, nn.Parameter) else empty)
+def _largest(value: object) -> float:
+    """Return the largest number inside a JSON value."""
+    if isinstance(value, dict | list):
+        return max((_largest(item) for item in (value.values() if isinstance(value, dict) else value)), default=0)
+    return abs(value) if isinstance(value, int | float) else 0
+
+
+def _fill_(model: nn.Module, description: dict[str, Any], state: dict[str, Tensor], where: str) -> None:
+    """Give a fresh network the described shapes and the tensors of the file."""
+    try:
+        for name, layer in description["layers"].items():
+            restore_(model, name, layer, state)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    for name, tensor in model.state_dict().items():
+        if name in state and not same_kind(state[name], tensor):
+            raise ValueError(f"{where}: tensor {name!r} is of type {state[name].dtype}, not {tensor.dtype}")
+    try:
+        model.load_state_dict(_with_versions(model, description["versions"], state), assign=True)
+    except (RuntimeError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f"{where} does not fit the network that was built: {said:.500}") from error
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+
+
+def _with_versions(model: nn.Module, versions: dict[str, int] | None, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state as ``state_dict`` gave it; files of older releases hold no versions."""
+    ordered = type(model.state_dict())(state)
+    if versions is not None:
+        names = (name for name, _ in model.named_modules(remove_duplicate=False))
+        ordered._metadata = {name: {"version": versions.get(name, 1)} for name in names}
+    return ordered

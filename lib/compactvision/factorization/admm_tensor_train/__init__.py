@@ -4,7 +4,7 @@ Decomposing a trained network loses accuracy, since nothing prepared it. Here th
 ADMM draws its kernels towards those of low ranks; then they are decomposed, and the cores are tuned::
 
     found = select_ranks(model, (3, 32, 32), factor=2.3, count="parameters")
-    rho = needed_rho(steps, learning_rate)
+    rho = callbacks.needed_rho(steps, learning_rate)
     training.fit(model, batches, optimizer=optimizer, callbacks=[ADMM(found.formats, rho)], ...)
     small = decompose(model, found.formats)
     training.fit(small, batches, ...)
@@ -13,28 +13,22 @@ The plain rival is ``Projected(found.formats)`` in place of ADMM: the weights th
 are those of the chapter.
 """
 
-from . import published, recurrent, toy, whitening
-from .callbacks import ADMM, Distances, Projected, needed_rho
-from .formats import CP, Ring, TensorTrain, Tucker, decompose, distances, projected
-from .selection import Selection, decomposable, select_ranks
+from . import callbacks, formats, published, recurrent, selection, toy, whitening
+from .callbacks import ADMM, Projected
+from .formats import TensorTrain, decompose
+from .selection import select_ranks
 
 __all__ = [
     "ADMM",
-    "CP",
-    "Distances",
     "Projected",
-    "Ring",
-    "Selection",
     "TensorTrain",
-    "Tucker",
-    "decomposable",
+    "callbacks",
     "decompose",
-    "distances",
-    "needed_rho",
-    "projected",
+    "formats",
     "published",
     "recurrent",
     "select_ranks",
+    "selection",
     "toy",
     "whitening",
 ]

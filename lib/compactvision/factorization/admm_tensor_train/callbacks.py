@@ -164,12 +164,12 @@ class Projected:
     --------
     >>> import torch
     >>> from compactvision import models, training
-    >>> from compactvision.factorization.admm_tensor_train import Projected, TensorTrain, distances
+    >>> from compactvision.factorization.admm_tensor_train import Projected, TensorTrain, formats
     >>> model = models.small_cnn(4, widths=(6, 8))
-    >>> formats = {"features.4": TensorTrain((4, 3))}
+    >>> trains = {"features.4": TensorTrain((4, 3))}
     >>> images = [(torch.randn(8, 3, 8, 8), torch.arange(8) % 4)]
-    >>> _ = training.fit(model, images, epochs=1, callbacks=[Projected(formats)], progress=False)
-    >>> distances(model, formats)["features.4"] < 1e-5
+    >>> _ = training.fit(model, images, epochs=1, callbacks=[Projected(trains)], progress=False)
+    >>> formats.distances(model, trains)["features.4"] < 1e-5
     True
     """
 
@@ -206,7 +206,7 @@ class Projected:
 class Distances:
     """Callback of ``training.fit`` that enters ``distance.<layer>`` and their mean, ``distance``, into each row.
 
-    See :func:`~compactvision.factorization.admm_tensor_train.distances`; nothing is changed.
+    See :func:`~compactvision.factorization.admm_tensor_train.formats.distances`; nothing is changed.
 
     Parameters
     ----------
@@ -250,8 +250,8 @@ def needed_rho(steps: int, learning_rate: float, momentum: float = 0.9, exponent
 
     Examples
     --------
-    >>> from compactvision.factorization.admm_tensor_train import needed_rho
-    >>> round(needed_rho(200 * 390, learning_rate=0.05, exponent=39), 6)
+    >>> from compactvision.factorization.admm_tensor_train import callbacks
+    >>> round(callbacks.needed_rho(200 * 390, learning_rate=0.05, exponent=39), 6)
     0.001
     """
     if steps < 1 or not 0 < learning_rate < math.inf or not 0 <= momentum < 1 or not 0 < exponent < math.inf:

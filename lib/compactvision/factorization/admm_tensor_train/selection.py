@@ -78,8 +78,8 @@ def decomposable(model: nn.Module, example_inputs: ExampleInputs) -> list[str]:
     Examples
     --------
     >>> from compactvision import models
-    >>> from compactvision.factorization.admm_tensor_train import decomposable
-    >>> len(decomposable(models.resnet20(), (3, 32, 32)))
+    >>> from compactvision.factorization.admm_tensor_train import selection
+    >>> len(selection.decomposable(models.resnet20(), (3, 32, 32)))
     18
     """
     convolutions = [
@@ -136,7 +136,7 @@ def select_ranks(
     >>> from compactvision.factorization.admm_tensor_train import select_ranks
     >>> found = select_ranks(models.resnet20(100), (3, 32, 32), factor=2.3, count="parameters")
     >>> found.total, found.formats["layer3.2.conv2"].ranks
-    (118840, (34, 34))
+    (119086, (34, 34))
     """
     if not 1 < factor < math.inf:
         raise ValueError(f"factor must be above 1 and finite, got {factor}")

@@ -72,11 +72,11 @@ def whitened(
     Examples
     --------
     >>> from compactvision import data, models
-    >>> from compactvision.factorization.admm_tensor_train import TensorTrain, projected, whitening
+    >>> from compactvision.factorization.admm_tensor_train import TensorTrain, formats, whitening
     >>> model = models.pretrained("resnet20_glyphs")
     >>> trains = {"layer1.0.conv1": TensorTrain((8, 8))}
-    >>> formats = whitening.whitened(model, trains, data.load("glyphs", n=32).batches(32))
-    >>> projected(model, formats).layer1[0].conv1.weight.equal(model.layer1[0].conv1.weight)
+    >>> found = whitening.whitened(model, trains, data.load("glyphs", n=32).batches(32))
+    >>> formats.projected(model, found).layer1[0].conv1.weight.equal(model.layer1[0].conv1.weight)
     False
     """
     if not ridge > 0:

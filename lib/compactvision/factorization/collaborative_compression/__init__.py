@@ -5,36 +5,31 @@ A convolution gets smaller in two ways: it reads fewer channels, or its kernel b
 compete, and the layers share a reduction by how steeply their loss rises::
 
     graph = surgery.channel_graph(model, (3, 32, 32), residual="gather")
-    kernels, gradients = cc.kernels(graph), cc.kernel_gradients(graph, batches)
-    curves = {name: cc.sensitivity(kernel, gradients[name]) for name, kernel in kernels.items()}
-    paths = {name: cc.removal_path(kernel, gradients[name]) for name, kernel in kernels.items()}
-    made = cc.at_budget(lambda rate: cc.at_rates(graph, paths, cc.global_rates(curves, macs, rate * total)), 0.5)
-    small = cc.compress(model, made)
+    made = collaborate(graph, batches, keep_macs=0.5)
+    small = compress(model, made)
 
-Equation numbers are those of the chapter.
+The steps of :func:`collaborate` are :func:`kernel_gradients`, :func:`sensitivity` and :func:`removal_path` for each
+layer, and :func:`global_rates` for all. Equation numbers are those of the chapter.
 """
 
-from . import costs, units
-from .costs import Choice
-from .gradients import kernel_gradients, kernels
-from .network import Compression, at_budget, at_rates, compress, compression
-from .sensitivity import Sensitivity, global_rates, sensitivity
-from .steps import Path, removal_path
+from . import costs, gradients, network, plans, rates, steps, units
+from .gradients import kernel_gradients
+from .network import collaborate, compress
+from .rates import global_rates, sensitivity
+from .steps import removal_path
 
 __all__ = [
-    "Choice",
-    "Compression",
-    "Path",
-    "Sensitivity",
-    "at_budget",
-    "at_rates",
+    "collaborate",
     "compress",
-    "compression",
     "costs",
     "global_rates",
+    "gradients",
     "kernel_gradients",
-    "kernels",
+    "network",
+    "plans",
+    "rates",
     "removal_path",
     "sensitivity",
+    "steps",
     "units",
 ]

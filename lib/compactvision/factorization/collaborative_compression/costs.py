@@ -27,7 +27,7 @@ class Choice:
     Examples
     --------
     >>> from compactvision.factorization import collaborative_compression as cc
-    >>> cc.Choice(keep=(0, 2, 3), rank=2).channels
+    >>> cc.costs.Choice(keep=(0, 2, 3), rank=2).channels
     3
     """
 

@@ -33,7 +33,7 @@ def kernels(graph: surgery.ChannelGraph) -> dict[str, Tensor]:
     >>> from compactvision import models, surgery
     >>> from compactvision.factorization import collaborative_compression as cc
     >>> graph = surgery.channel_graph(models.resnet20(), (3, 32, 32), residual="gather")
-    >>> len(cc.kernels(graph)), "conv1" in cc.kernels(graph)
+    >>> len(cc.gradients.kernels(graph)), "conv1" in cc.gradients.kernels(graph)
     (18, False)
     """
     cuttable = torch.zeros(graph.units, dtype=torch.bool)

@@ -1,10 +1,8 @@
-"""From choices to a network: what stays in all, at which rates or budget of MACs, and the surgery."""
+"""The way through: from a network and images to what stays of it, and to the smaller network."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -13,195 +11,70 @@ from compactvision import surgery
 from compactvision.models.factorised import SVDConv2d, with_layers
 from compactvision.models.layers import ChannelMap
 from compactvision.surgery.apply import planned_modules
-from compactvision.surgery.budget import refuse_share
 from compactvision.surgery.layers import named_layers
 
-from .costs import Choice, largest_rank, weights
-from .sensitivity import bracketed
-from .steps import Path
+from .gradients import kernel_gradients, kernels
+from .plans import Compression, at_budget, at_rates
+from .rates import LARGEST_RATE, global_rates, sensitivity
+from .steps import removal_path
+from .units import BOTH
 
 
-@dataclass(frozen=True, eq=False)
-class Compression:
-    """What stays of a network: channels that each convolution reads, ranks, and filters that something still reads.
-
-    Attributes
-    ----------
-    plan : Plan
-        Filters that stay and what the layers behind them read.
-    choices : dict of str to Choice
-        Of each compressed convolution, as asked for.
-    ranks : dict of str to (int or None)
-        Ranks that are built: at most what the kernel can have, and None where the factors would cost as much as the
-        kernel that they make.
-
-    Examples
-    --------
-    >>> from compactvision import models, surgery
-    >>> from compactvision.factorization import collaborative_compression as cc
-    >>> graph = surgery.channel_graph(models.resnet20(), (3, 32, 32), residual="gather")
-    >>> made = cc.compression(graph, {"layer3.0.conv2": cc.Choice((1, 2, 3), rank=100)})
-    >>> made.clipped, made.plan.widths["layer3.0.conv1"]
-    ({'layer3.0.conv2': (100, None)}, 3)
-    """
-
-    plan: surgery.Plan
-    choices: dict[str, Choice]
-    ranks: dict[str, int | None]
-
-    @property
-    def clipped(self) -> dict[str, tuple[int, int | None]]:
-        """Ranks that were asked for and those that are built, where they differ."""
-        asked = {name: choice.rank for name, choice in self.choices.items()}
-        return {name: (asked[name], rank) for name, rank in self.ranks.items() if rank != asked[name]}
-
-    @property
-    def parameters(self) -> int:
-        """Parameters of the network that is left."""
-        return self.plan.parameters - sum(self._fewer(name) for name in self.choices)
-
-    @property
-    def macs(self) -> int:
-        """MACs of the network that is left, for one image of the graph's size."""
-        pairs = {name: self.plan.graph.layers[name].pair for name in self.choices}
-        return self.plan.macs - sum(self._fewer(name) * macs // taps for name, (taps, macs) in pairs.items())
-
-    def _fewer(self, name: str) -> int:
-        """Return how many weights a layer has less than under the plan alone."""
-        layer = self.plan.graph.layers[name]
-        read = int(self.plan.kept[layer.reads].sum())
-        shape = _shape(layer, self.plan.kept)
-        return weights(shape, read) - weights(shape, self.choices[name].channels, self.ranks[name])
-
-    def __str__(self) -> str:
-        """One line with the shares that are left."""
-        graph, factors = self.plan.graph, sum(rank is not None for rank in self.ranks.values())
-        return (
-            f"convolutions compressed: {len(self.choices)}, as two factors: {factors}; left are "
-            f"{self.parameters / graph.parameters:.1%} of the parameters, {self.macs / graph.macs:.1%} of the MACs"
-        )
-
-
-def compression(graph: surgery.ChannelGraph, choices: Mapping[str, Choice], *, drop_unread: bool = True) -> Compression:
-    """Say what stays of a network under these choices.
-
-    Parameters
-    ----------
-    graph : ChannelGraph
-        With ``residual="gather"``.
-    choices : mapping of str to Choice
-        For any of the graph's convolutions.
-    drop_unread : bool, default True
-        Also drop filters that no layer reads any more, with their BatchNorm: the outputs stay the same. The choices'
-        rates do not count this, so that a network loses more than its layers' rates say.
-
-    Raises
-    ------
-    ValueError
-        If a name is that of no convolution (depthwise and linear layers included), indices are wrong or a rank is below
-        1.
-
-    Examples
-    --------
-    >>> from compactvision import models, surgery
-    >>> from compactvision.factorization import collaborative_compression as cc
-    >>> graph = surgery.channel_graph(models.resnet20(), (3, 32, 32), residual="gather")
-    >>> print(cc.compression(graph, {"layer3.0.conv2": cc.Choice(tuple(range(40)), rank=24)}))
-    convolutions compressed: 1, as two factors: 1; left are 87.5% of the parameters, 94.7% of the MACs
-    """
-    for name, choice in choices.items():
-        _refuse_wrong(graph, name, choice)
-    read = torch.zeros(graph.units, dtype=torch.bool)
-    for name, layer in graph.layers.items():
-        if not layer.passes_on:
-            read[layer.reads[list(choices[name].keep)] if name in choices else layer.reads] = True
-    kept = torch.ones(graph.units, dtype=torch.bool)
-    for group in graph.groups.values():
-        if drop_unread or group.name.endswith(":in"):
-            kept[group.units] = read[group.units]
-    ranks = {name: _built_rank(_shape(graph.layers[name], kept), choice) for name, choice in choices.items()}
-    return Compression(surgery.Plan(graph, kept), dict(choices), ranks)
-
-
-def at_rates(
-    graph: surgery.ChannelGraph, paths: Mapping[str, Path], rates: Mapping[str, float], *, drop_unread: bool = True
+def collaborate(
+    graph: surgery.ChannelGraph,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    keep_macs: float,
+    *,
+    gamma: float = 0.9,
+    kinds: tuple[str, ...] = BOTH,
+    step: float = 0.01,
+    drop_unread: bool = True,
 ) -> Compression:
-    """Say what stays where each path first saves its layer's rate.
+    """Choose channels and ranks of all convolutions for a budget of MACs.
 
     Parameters
     ----------
     graph : ChannelGraph
         With ``residual="gather"``.
-    paths : mapping of str to Path
-        For each layer of ``rates``.
-    rates : mapping of str to float
-        Share of each layer's MACs to be saved; layers at 0 stay as they are. A path that ends below its rate is gone to
-        its end, which only a rate near 1 asks for.
-    drop_unread : bool, default True
-        As for :func:`compression`.
-
-    Raises
-    ------
-    ValueError
-        If a layer has no path.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from compactvision import models, surgery
-    >>> from compactvision.factorization import collaborative_compression as cc
-    >>> graph = surgery.channel_graph(models.small_cnn(widths=(6, 8)), (3, 8, 8), residual="gather")
-    >>> paths = {name: cc.removal_path(kernel, torch.ones_like(kernel)) for name, kernel in cc.kernels(graph).items()}
-    >>> print(cc.at_rates(graph, paths, {"features.4": 0.5}))
-    convolutions compressed: 1, as two factors: 1; left are 65.0% of the parameters, 69.8% of the MACs
-    """
-    missing = rates.keys() - paths.keys()
-    if missing:
-        raise ValueError(f"paths must hold every layer of rates, got none for {sorted(missing)}")
-    choices = {name: paths[name].choice(min(rate, paths[name].reach)) for name, rate in rates.items() if rate > 0}
-    return compression(graph, choices, drop_unread=drop_unread)
-
-
-def at_budget(at: Callable[[float], Compression], keep_macs: float, *, until: float = 1.0) -> Compression:
-    """Return the least compression of a family that keeps at most this share of the network's MACs.
-
-    Nominal rates overshoot, by a step in each layer and by filters that nobody reads. To compare methods at equal
-    *achieved* MACs, the number that a family goes by is found by bracketing here.
-
-    Parameters
-    ----------
-    at : callable
-        From a number in [0, ``until``] to a compression, whose MACs do not rise with the number.
+    batches : iterable of (Tensor, Tensor)
+        Inputs and targets, as for :func:`kernel_gradients`.
     keep_macs : float
-        Share of MACs that may be left, in (0, 1].
-    until : float, default 1.0
-        The largest number tried, positive.
+        Share of the network's MACs that may be left, in (0, 1].
+    gamma, kinds, step
+        As for :func:`removal_path`.
+    drop_unread : bool, default True
+        Drop filters that no layer reads any more, and count what that saves.
 
     Raises
     ------
     ValueError
-        If ``keep_macs`` is out of its range, or out of reach.
+        If an argument is out of its range, or the budget out of reach.
 
     Examples
     --------
-    >>> from compactvision import models, surgery
+    >>> from compactvision import data, measure, models, surgery
     >>> from compactvision.factorization import collaborative_compression as cc
-    >>> graph = surgery.channel_graph(models.resnet20(), (3, 32, 32), residual="gather")
-    >>> shapes = {name: kernel.shape for name, kernel in cc.kernels(graph).items()}
-    >>> def fewer_ranks(share):  # all channels stay, and the same share of the ranks in each layer
-    ...     ranks = {name: max(1, round(shape[0] * (1 - share))) for name, shape in shapes.items()}
-    ...     return cc.compression(graph, {n: cc.Choice(tuple(range(s[1])), ranks[n]) for n, s in shapes.items()})
-    >>> print(cc.at_budget(fewer_ranks, keep_macs=0.5))
-    convolutions compressed: 18, as two factors: 18; left are 49.5% of the parameters, 49.5% of the MACs
+    >>> model = models.small_cnn(10, widths=(8, 12, 16), generator=torch.Generator().manual_seed(0))
+    >>> graph = surgery.channel_graph(model, (3, 32, 32), residual="gather")
+    >>> made = cc.collaborate(graph, data.load("glyphs", n=32).batches(16), keep_macs=0.5)
+    >>> small = cc.compress(model, made)
+    >>> 0.45 < made.macs / graph.macs <= 0.5, measure.parameters(small) == made.parameters
+    (True, True)
     """
-    refuse_share("keep_macs", keep_macs)
-    if not 0 < until < math.inf:
-        raise ValueError(f"until must be positive and finite, got {until}")
-    last = at(until)
-    whole = last.plan.graph.macs
-    if last.macs > keep_macs * whole:
-        raise ValueError(f"keep_macs={keep_macs} is out of reach: at {until} there is {last.macs / whole:.4f} left")
-    return at(bracketed(lambda number: at(number).macs <= keep_macs * whole, [0.0, until]))
+    gradients, found = kernel_gradients(graph, batches), kernels(graph)
+    curves = {name: sensitivity(kernel, gradients[name], kinds=kinds) for name, kernel in found.items()}
+    paths = {
+        name: removal_path(kernel, gradients[name], gamma=gamma, kinds=kinds, step=step)
+        for name, kernel in found.items()
+    }
+    macs = {name: graph.layers[name].pair[1] * kernel.shape[0] * kernel.shape[1] for name, kernel in found.items()}
+    reach = LARGEST_RATE * sum(macs[name] for name, curve in curves.items() if curve.growth > 0)
+
+    def at(share: float) -> Compression:
+        rates = global_rates(curves, macs, share * reach)
+        return at_rates(graph, paths, rates, drop_unread=drop_unread)
+
+    return at_budget(at, keep_macs)
 
 
 def compress(model: nn.Module, made: Compression) -> nn.Module:
@@ -236,7 +109,7 @@ def compress(model: nn.Module, made: Compression) -> nn.Module:
     >>> from compactvision.factorization import collaborative_compression as cc
     >>> model = models.pretrained("resnet20_glyphs")
     >>> graph = surgery.channel_graph(model, (3, 32, 32), residual="gather")
-    >>> made = cc.compression(graph, {"layer3.0.conv2": cc.Choice(tuple(range(40)), rank=24)})
+    >>> made = cc.plans.compression(graph, {"layer3.0.conv2": cc.costs.Choice(tuple(range(40)), rank=24)})
     >>> small = cc.compress(model, made)
     >>> measure.macs(small, (3, 32, 32)) == made.macs, small.layer3[0].conv2
     (True, SVDConv2d(40, 64, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), ranks=(24,), bias=False))
@@ -270,31 +143,3 @@ def _compressed(conv: nn.Conv2d, kernel: Tensor, made: Compression, name: str) -
         return built
     selection = ChannelMap(position[keep].tolist(), int(present.sum())).to(kernel.device)
     return surgery.Gathered(selection, built).train(conv.training)
-
-
-def _shape(layer: surgery.Layer, kept: Tensor) -> tuple[int, ...]:
-    """Return the kernel's shape with the filters that stay, its taps in one dimension."""
-    return (int(kept[layer.writes].sum()), layer.reads.numel(), layer.pair[0], 1)
-
-
-def _built_rank(shape: tuple[int, ...], choice: Choice) -> int | None:
-    if choice.rank is None:
-        return None
-    rank = min(choice.rank, largest_rank(shape, choice.channels))
-    return rank if weights(shape, choice.channels, rank) < weights(shape, choice.channels) else None
-
-
-def _refuse_wrong(graph: surgery.ChannelGraph, name: str, choice: Choice) -> None:
-    layer = graph.layers.get(name)
-    if layer is None or layer.kind != "conv":
-        what = "no layer of the graph" if layer is None else f"of kind {layer.kind!r}"
-        raise ValueError(f"choices: {name!r} is {what}; only convolutions without groups are compressed")
-    size = layer.reads.numel()
-    if (
-        not choice.keep
-        or sorted(set(choice.keep)) != list(choice.keep)
-        or not 0 <= choice.keep[0] <= choice.keep[-1] < size
-    ):
-        raise ValueError(f"choices: {name!r} must keep ascending indices below {size}, at least one, got {choice.keep}")
-    if choice.rank is not None and choice.rank < 1:
-        raise ValueError(f"choices: the rank of {name!r} must be at least 1, got {choice.rank}")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .costs import Choice, largest_rank, saved
-from .sensitivity import LARGEST_RATE
+from .rates import LARGEST_RATE
 from .units import BOTH, Working
 
 VALUE = -1
@@ -32,7 +32,7 @@ class Path:
     Examples
     --------
     >>> from compactvision.factorization import collaborative_compression as cc
-    >>> path = cc.Path((6, 5, 3, 3), removed=(-1, 0, -1, -1, 3))  # a value, channel 0, two values, channel 3
+    >>> path = cc.steps.Path((6, 5, 3, 3), removed=(-1, 0, -1, -1, 3))  # a value, channel 0, two values, channel 3
     >>> path.points()
     [(5, 6), (5, 5), (4, 5), (4, 4), (4, 3), (3, 3)]
     >>> path.choice(0.3), round(path.reach, 3)

@@ -3,7 +3,8 @@
 Every layer equals the dense one with its rebuilt ``kernel()``; arithmetic and parameters are those of the factors.
 """
 
-from compactvision.models.factorised.base import Factorised, FactorisedConv2d, FactorisedLinear
+from compactvision.models.factorised.base import FactorisedConv2d, FactorisedLinear
+from compactvision.models.factorised.factors import Factorised
 from compactvision.models.factorised.replace import with_layers
 from compactvision.models.factorised.svd_layers import SVDConv2d
 from compactvision.models.factorised.trains import feasible_ranks, tt_parameters, tt_svd, tt_tensor

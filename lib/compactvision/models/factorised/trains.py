@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from compactvision.models.factorised.base import whole_numbers
+from compactvision.models.factorised.factors import whole_numbers
 
 
 def feasible_ranks(modes: Sequence[int], ranks: Sequence[int]) -> tuple[int, ...]:

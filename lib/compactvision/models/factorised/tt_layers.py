@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compactvision.models.factorised.base import FactorisedConv2d, FactorisedLinear, Size, factors_std, whole_numbers
+from compactvision.models.factorised.base import FactorisedConv2d, FactorisedLinear, factors_std
+from compactvision.models.factorised.factors import Size, whole_numbers
 from compactvision.models.factorised.trains import feasible_ranks, tt_svd, tt_tensor
 
 

@@ -31,7 +31,7 @@ class Sensitivity:
     --------
     >>> import math
     >>> from compactvision.factorization import collaborative_compression as cc
-    >>> curve = cc.Sensitivity(scale=0.01, growth=5)
+    >>> curve = cc.rates.Sensitivity(scale=0.01, growth=5)
     >>> round(curve.slope(0.5), 3), round(curve.rate(math.log(curve.slope(0.5))), 3)
     (0.609, 0.5)
     """
@@ -155,7 +155,7 @@ def global_rates(
     Examples
     --------
     >>> from compactvision.factorization import collaborative_compression as cc
-    >>> curves = {"a": cc.Sensitivity(0.01, 5), "b": cc.Sensitivity(0.02, 3)}
+    >>> curves = {"a": cc.rates.Sensitivity(0.01, 5), "b": cc.rates.Sensitivity(0.02, 3)}
     >>> rates = cc.global_rates(curves, {"a": 1, "b": 2}, 1.5)
     >>> {name: round(rate, 4) for name, rate in rates.items()}
     {'a': 0.3742, 'b': 0.5629}
@@ -204,7 +204,7 @@ def two_rates(
 
     Examples
     --------
-    >>> from compactvision.factorization.collaborative_compression.sensitivity import two_rates
+    >>> from compactvision.factorization.collaborative_compression.rates import two_rates
     >>> two_rates({"a": (100, 6400), "b": (400, 6400)}, ["a"], parameters=260, macs=7040)
     (0.6, 0.5)
     """

@@ -1,0 +1,134 @@
+"""What must hold for a record, whoever made it: the first thing that does not, in words."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from compactvision.records.record import Record, SeedRun, Training
+
+PROFILES = ("quick", "full")
+KINDS = ("trained", "scaled", "dry")
+CLOCKS = timedelta(days=1)  # by which clocks of machines may differ
+_SLUG = re.compile(r"[a-z][a-z0-9_]*")
+_ARM = re.compile(r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*")
+_COMMIT = re.compile(r"[0-9a-f]{6,64}")
+
+
+def first_problem(record: Record) -> str | None:
+    """Return what is wrong with a record, None for a good one."""
+    return next(_problems(record), None)
+
+
+def created_problem(record: Record) -> str | None:
+    """Return what is wrong with the time at which a record says it was made, None for a time that has been."""
+    try:
+        made = datetime.fromisoformat(record.created)
+    except ValueError:
+        return f"field 'created' is {record.created!r}, not a date and time"
+    if made.tzinfo is None:
+        return f"field 'created' is {record.created!r}, without a time zone"
+    if made > datetime.now(UTC) + CLOCKS:
+        return f"field 'created' is {record.created!r}, which lies in the future"
+    return None
+
+
+def _problems(record: Record) -> Iterator[str]:
+    yield from _of_names(record)
+    yield from _of_origin(record)
+    known = PROFILES if record.training is None else KINDS
+    if record.profile not in known:
+        yield f"profile is {record.profile!r}, known are {', '.join(known)}"
+    if not record.runs:
+        yield "it holds no seed"
+    for run in record.runs:
+        yield from _of_run(run)
+    if record.seeds != sorted(set(record.seeds)):
+        yield f"seeds {record.seeds} are not in order or repeat"
+    shape = _shape(record.runs[0])
+    for run in record.runs[1:]:
+        if _shape(run) != shape:
+            yield f"seed {run.seed}: names or lengths of its values differ from those of seed {record.seeds[0]}"
+    for name, band in record.bands.items():
+        if name not in shape:
+            yield f"band {name!r} has no value"
+        if not _is_number(band) or band < 0:
+            yield f"band {name!r} is {band!r}, not a number >= 0"
+
+
+def _of_names(record: Record) -> Iterator[str]:
+    for name in ("slug", "profile", "created", "method", "commit", "notebook"):
+        value = getattr(record, name)
+        if not _is_text(value) and not (name in ("commit", "notebook") and value is None):
+            yield f"field {name!r} is {value!r}, not text"
+    if not _SLUG.fullmatch(record.slug):
+        yield f"field 'slug' is {record.slug!r}, not the name of a chapter"
+    if record.commit is not None and not _COMMIT.fullmatch(record.commit):
+        yield f"field 'commit' is {record.commit!r}, not the hexadecimal name of a commit"
+    if not isinstance(record.dirty, bool):
+        yield f"field 'dirty' is {record.dirty!r}, not true or false"
+
+
+def _of_origin(record: Record) -> Iterator[str]:
+    device = record.device
+    if not _is_text(device.kind) or not _is_text(device.name) or not _is_count(device.threads) or device.threads < 1:
+        yield f"field 'device' is {device!r}, not a kind, a name and a number of threads"
+    if not isinstance(record.versions, dict) or not all(map(_is_text, [*record.versions, *record.versions.values()])):
+        yield f"field 'versions' is {record.versions!r}, not texts by name"
+    for source in record.data:
+        if not all(map(_is_text, (source.name, source.provenance, source.digest))):
+            yield f"field 'data' holds {source!r}, whose fields are not all text"
+    if not isinstance(record.bands, dict):
+        yield f"field 'bands' is {record.bands!r}, not numbers by name"
+    if record.training is not None:
+        yield from _of_training(record.training)
+
+
+def _of_training(training: Training) -> Iterator[str]:
+    if not isinstance(training.arm, str) or not _ARM.fullmatch(training.arm):
+        yield f"training: field 'arm' is {training.arm!r}, not a name"
+    if not isinstance(training.files, list) or not all(map(_is_text, training.files)):
+        yield f"training: field 'files' is {training.files!r}, not a list of paths inside the package"
+    if not isinstance(training.recipe, dict) or not all(
+        isinstance(value, str) or _is_number(value) for value in training.recipe.values()
+    ):
+        yield f"training: field 'recipe' is {training.recipe!r}, not numbers and texts by name"
+
+
+def _of_run(run: SeedRun) -> Iterator[str]:
+    if not _is_count(run.seed) or run.seed >= 2**32:
+        yield f"seed {run.seed!r} is not a whole number from 0 to 2**32 - 1"
+    for name in ("seconds", "peak_memory_mb", "peak_gpu_memory_mb"):
+        value = getattr(run, name)
+        optional = name == "peak_gpu_memory_mb" and value is None
+        if not optional and not (_is_number(value) and value >= 0):
+            yield f"seed {run.seed}: field {name!r} is {value!r}, not a number >= 0"
+    if not isinstance(run.values, dict):
+        yield f"seed {run.seed}: field 'values' is {run.values!r}, not numbers by name"
+    for name, value in run.values.items():
+        if not _is_value(value):
+            yield f"seed {run.seed}: value {name!r} is {value!r}, not a finite number or a list of them"
+
+
+def _shape(run: SeedRun) -> dict[str, int | None]:
+    return {name: len(value) if isinstance(value, list) else None for name, value in run.values.items()}
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+
+
+def _is_value(value: object) -> bool:
+    return _is_number(value) or (isinstance(value, list) and all(map(_is_number, value)))

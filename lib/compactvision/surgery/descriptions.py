@@ -1,0 +1,190 @@
+"""What a file says of each layer that surgery may cut, and how a fresh layer is brought into that shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from compactvision.models.layers import ChannelMap
+from compactvision.surgery.layers import Gathered, Scattered
+
+Description = Mapping[str, object]
+Take = Callable[[str, tuple[int, ...]], Tensor]  # (name of a tensor of the layer, its shape) -> that of the file
+_WRAPPERS = {"Gathered": Gathered, "Scattered": Scattered}
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """One kind of layer: what is said of it, and how that is applied to a fresh one, in place."""
+
+    types: tuple[type[nn.Module], ...]
+    describe: Callable[[nn.Module], dict[str, object]]
+    restore_: Callable[[nn.Module, Description, Take], None]
+
+
+def describe(module: nn.Module) -> dict[str, object] | None:
+    """Return what has to be known to give a fresh layer its shape, or None for a module without channels."""
+    if isinstance(module, (Gathered, Scattered)):
+        return {"wrapper": type(module).__name__}
+    kind = _kind_of(module)
+    return None if kind is None else kind.describe(module)
+
+
+def restore_(model: nn.Module, name: str, layer: Description, tensors: Mapping[str, Tensor]) -> None:
+    """Give one layer of a fresh network the described shape and the tensors of the file; nothing else is allocated.
+
+    Raises
+    ------
+    ValueError
+        If the network has no such layer, or the description, the tensors and the layer do not go together.
+    """
+    try:
+        module = model.get_submodule(name)
+    except AttributeError:
+        raise ValueError(f"the network that was built has no layer {name!r}") from None
+    if "wrapper" in layer:
+        _wrap_(model, name, module, layer)
+        return
+    kind = _kind_of(module)
+    if kind is None:
+        raise ValueError(f"layer {name!r} is a {type(module).__name__} in the network that was built")
+    try:
+        kind.restore_(module, layer, _taker(module, name, tensors))
+    except ValueError as error:
+        raise ValueError(f"layer {name!r}: {error}") from None
+
+
+def same_kind(found: Tensor, expected: Tensor) -> bool:
+    """Tell whether a tensor may stand for another: floating point of 16 to 64 bit, or the same type of integers."""
+    if expected.is_floating_point():
+        return found.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    return found.dtype == expected.dtype
+
+
+def _kind_of(module: nn.Module) -> _Kind | None:
+    return next((kind for kind in _KINDS if isinstance(module, kind.types)), None)
+
+
+def _wrap_(model: nn.Module, name: str, module: nn.Module, layer: Description) -> None:
+    wrapper = _WRAPPERS.get(str(layer["wrapper"]))
+    if wrapper is None or len(layer) > 1 or not name:
+        raise ValueError(f"layer {name!r}: 'wrapper' is {layer['wrapper']!r}, not one of {', '.join(_WRAPPERS)}")
+    if isinstance(module, wrapper):
+        return
+    placeholder = ChannelMap([0], 1)
+    wrapped = Gathered(placeholder, module) if wrapper is Gathered else Scattered(module, placeholder)
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, wrapped)
+
+
+def _taker(module: nn.Module, layer: str, tensors: Mapping[str, Tensor]) -> Take:
+    """Return a function that finds a tensor of the layer in the file, and compares it with what is said and built."""
+
+    def take(name: str, shape: tuple[int, ...]) -> Tensor:
+        found = tensors.get(f"{layer}.{name}" if layer else name)
+        if found is None:
+            raise ValueError(f"tensor {name!r} is missing")
+        if tuple(found.shape) != shape:
+            raise ValueError(f"tensor {name!r} has the shape {tuple(found.shape)}, its description says {shape}")
+        built = getattr(module, name)
+        if built is not None and not same_kind(found, built):
+            raise ValueError(f"tensor {name!r} is of type {found.dtype}, in the network that was built {built.dtype}")
+        return found
+
+    return take
+
+
+def _checked(layer: Description, counts: tuple[str, ...], bias: bool = False) -> list[int]:
+    """Return the counts that a description must have, in order; it may say ``bias`` where that is allowed."""
+    unknown = sorted(set(layer) - set(counts) - ({"bias"} if bias else set()))
+    if unknown:
+        raise ValueError(f"its description has the unknown field {unknown[0]!r}")
+    for name in counts:
+        value = layer.get(name)
+        if type(value) is not int or not 0 < value < 2**31:
+            raise ValueError(f"{name!r} is {value!r}, not a whole number of at least 1 and below 2**31")
+    if type(layer.get("bias", True)) is not bool:
+        raise ValueError(f"'bias' is {layer['bias']!r}, not true or false")
+    return [layer[name] for name in counts]
+
+
+def _set_(module: nn.Module, take: Take, **shapes: tuple[int, ...]) -> None:
+    """Replace the tensors that the layer has by those of the file."""
+    for name, shape in shapes.items():
+        built = getattr(module, name)
+        if built is not None:
+            found = take(name, shape)
+            setattr(module, name, nn.Parameter(found) if isinstance(built, nn.Parameter) else found)
+
+
+def _grow_bias_(module: nn.Conv2d | nn.Linear, layer: Description) -> None:
+    if layer.get("bias", False) and module.bias is None:  # surgery may have made one
+        module.bias = nn.Parameter(torch.zeros(0))
+    if module.bias is not None and not layer.get("bias", False):
+        raise ValueError("it has a bias in the network that was built, none in its description")
+
+
+def _bias(module: nn.Conv2d | nn.Linear) -> dict[str, object]:
+    return {} if module.bias is None else {"bias": True}
+
+
+def _conv(module: nn.Conv2d) -> dict[str, object]:
+    return {"in": module.in_channels, "out": module.out_channels, "groups": module.groups} | _bias(module)
+
+
+def _restore_conv_(module: nn.Conv2d, layer: Description, take: Take) -> None:
+    read, written, groups = _checked(layer, ("in", "out", "groups"), bias=True)
+    depthwise = 1 < module.groups == module.in_channels
+    expected = read if depthwise else module.groups  # surgery changes the groups of depthwise convolutions only
+    if groups != expected or read % groups or written % groups:
+        raise ValueError(
+            f"'groups' is {groups} for {read} and {written} channels, in the network that was built {module.groups} "
+            f"for {module.in_channels} and {module.out_channels}"
+        )
+    _grow_bias_(module, layer)
+    _set_(module, take, weight=(written, read // groups, *module.kernel_size), bias=(written,))
+    module.in_channels, module.out_channels, module.groups = read, written, groups
+
+
+def _linear(module: nn.Linear) -> dict[str, object]:
+    return {"in": module.in_features, "out": module.out_features} | _bias(module)
+
+
+def _restore_linear_(module: nn.Linear, layer: Description, take: Take) -> None:
+    read, written = _checked(layer, ("in", "out"), bias=True)
+    _grow_bias_(module, layer)
+    _set_(module, take, weight=(written, read), bias=(written,))
+    module.in_features, module.out_features = read, written
+
+
+def _norm(module: nn.BatchNorm2d) -> dict[str, object]:
+    return {"out": module.num_features}
+
+
+def _restore_norm_(module: nn.BatchNorm2d, layer: Description, take: Take) -> None:
+    (channels,) = _checked(layer, ("out",))
+    names = ("weight", "bias", "running_mean", "running_var")
+    _set_(module, take, **dict.fromkeys(names, (channels,)))
+    module.num_features = channels
+
+
+def _map(module: ChannelMap) -> dict[str, object]:
+    return {"in": module.in_channels, "out": module.out_channels, "stride": module.stride}
+
+
+def _restore_map_(module: ChannelMap, layer: Description, take: Take) -> None:
+    read, written, stride = _checked(layer, ("in", "out", "stride"))
+    if stride != module.stride:
+        raise ValueError(f"'stride' is {stride}, in the network that was built {module.stride}")
+    module.set_source(take("source", (written,)).tolist(), read)
+
+
+_KINDS = (
+    _Kind((nn.Conv2d,), _conv, _restore_conv_),
+    _Kind((nn.Linear,), _linear, _restore_linear_),
+    _Kind((nn.BatchNorm1d, nn.BatchNorm2d), _norm, _restore_norm_),
+    _Kind((ChannelMap,), _map, _restore_map_),
+)
