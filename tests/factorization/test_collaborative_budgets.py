@@ -4,27 +4,34 @@ import math
 
 import pytest
 import torch
-from compactvision import data, measure, models, surgery
+from compactvision import measure, models, surgery
 from compactvision.factorization import collaborative_compression as cc
 from compactvision.factorization.collaborative_compression import costs
 from compactvision.factorization.collaborative_compression.rates import two_rates
 
+STEP = 0.1  # of the units, between two looks at the importances
+
+
+def images():
+    """One small batch, always the same."""
+    generator = torch.Generator().manual_seed(0)
+    return [(torch.randn(16, 3, 16, 16, generator=generator), torch.arange(16) % 10)]
+
 
 @pytest.fixture(scope="module")
 def measured():
-    """A small trained network with curves and paths of the three families."""
-    model = models.pretrained("resnet20_glyphs")
-    graph = surgery.channel_graph(model, (3, 32, 32), residual="gather").only(
-        [f"layer{stage}.1.conv{index}{end}" for stage in (1, 2) for index, end in ((1, ":in"), (1, ""))]
-    )
-    gradients = cc.kernel_gradients(graph, data.load("glyphs", n=64).batches(64))
-    kernels = cc.gradients.kernels(graph)
+    """A small network with curves and paths of the three families."""
+    model = models.ResNet(1, width=6, generator=torch.Generator().manual_seed(0)).eval()
+    graph = surgery.channel_graph(model, (3, 16, 16), residual="gather")
+    gradients, found = cc.kernel_gradients(graph, images()), cc.gradients.kernels(graph)
     families = {}
     for kinds in (("channels", "values"), ("channels",), ("values",)):
-        curves = {name: cc.sensitivity(kernel, gradients[name], kinds=kinds) for name, kernel in kernels.items()}
-        paths = {name: cc.removal_path(kernel, gradients[name], kinds=kinds) for name, kernel in kernels.items()}
+        curves = {name: cc.sensitivity(kernel, gradients[name], kinds=kinds) for name, kernel in found.items()}
+        paths = {
+            name: cc.removal_path(kernel, gradients[name], kinds=kinds, step=STEP) for name, kernel in found.items()
+        }
         families[kinds] = (curves, paths)
-    macs = {name: graph.layers[name].pair[1] * kernel.shape[0] * kernel.shape[1] for name, kernel in kernels.items()}
+    macs = {name: graph.layers[name].pair[1] * kernel.shape[0] * kernel.shape[1] for name, kernel in found.items()}
     return graph, macs, families
 
 
@@ -38,10 +45,10 @@ class TestBudgets:
                 lambda rate, curves=curves, paths=paths: cc.plans.at_rates(
                     graph, paths, cc.global_rates(curves, macs, rate * total), drop_unread=drop_unread
                 ),
-                keep_macs=0.9,
+                keep_macs=0.5,
                 until=0.95,
             )
-            assert 0.89 < made.macs / graph.macs <= 0.9, kinds
+            assert 0.46 < made.macs / graph.macs <= 0.5, kinds
             assert ("values" in kinds) or all(rank is None for rank in made.ranks.values())
             assert ("channels" in kinds) or all(
                 choice.channels == graph.layers[name].reads.numel() for name, choice in made.choices.items()
@@ -49,22 +56,22 @@ class TestBudgets:
 
     def test_the_way_through_gives_the_same_as_its_steps(self, measured):
         graph, macs, families = measured
-        total, batches = sum(macs.values()), data.load("glyphs", n=64).batches(64)
+        total = sum(macs.values())
         for kinds, (curves, paths) in families.items():
 
             def at(rate, curves=curves, paths=paths):
                 return cc.plans.at_rates(graph, paths, cc.global_rates(curves, macs, rate * total))
 
-            made = cc.collaborate(graph, batches, 0.9, kinds=kinds)
-            assert made.choices == cc.plans.at_budget(at, 0.9, until=0.95).choices
-            assert measure.macs(cc.compress(graph.model, made), (3, 32, 32)) == made.macs <= 0.9 * graph.macs
+            made = cc.collaborate(graph, images(), 0.5, kinds=kinds, step=STEP)
+            assert made.choices == cc.plans.at_budget(at, 0.5, until=0.95).choices
+            assert measure.macs(cc.compress(graph.model, made), (3, 16, 16)) == made.macs <= 0.5 * graph.macs
 
     def test_rates_are_reached_and_counted_layer_by_layer(self, measured):
         graph, macs, families = measured
         for _, paths in families.values():
             made = cc.plans.at_rates(graph, paths, dict.fromkeys(paths, 0.6), drop_unread=False)
             small = cc.compress(graph.model, made)
-            counted = measure.macs_by_module(small, (3, 32, 32), cumulative=True)
+            counted = measure.macs_by_module(small, (3, 16, 16), cumulative=True)
             for name, dense in macs.items():
                 assert counted[name] <= 0.4 * dense + 1e-6
             assert sum(counted[name] for name in macs) == made.macs - (graph.macs - sum(macs.values()))
