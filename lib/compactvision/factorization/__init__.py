@@ -2,5 +2,5 @@
 
 from compactvision._lazy import lazy
 
-__all__ = ["admm_tensor_train"]
+__all__ = ["admm_tensor_train", "collaborative_compression"]
 __getattr__, __dir__ = lazy(__name__, __all__)

@@ -6,6 +6,7 @@ Every layer equals the dense one with its rebuilt ``kernel()``; arithmetic and p
 from compactvision.models.factorised.base import FactorisedConv2d, FactorisedLinear
 from compactvision.models.factorised.factors import Factorised
 from compactvision.models.factorised.replace import with_layers
+from compactvision.models.factorised.svd_layers import SVDConv2d
 from compactvision.models.factorised.trains import feasible_ranks, tt_parameters, tt_svd, tt_tensor
 from compactvision.models.factorised.tt_layers import TTConv2d, TTLinear, from_modes, to_modes
 
@@ -13,6 +14,7 @@ __all__ = [
     "Factorised",
     "FactorisedConv2d",
     "FactorisedLinear",
+    "SVDConv2d",
     "TTConv2d",
     "TTLinear",
     "feasible_ranks",
