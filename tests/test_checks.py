@@ -9,6 +9,15 @@ from compactvision import _checks as checks
 from compactvision import models
 from torch import nn
 
+
+def _function(**values):
+    checks.functions(1, **values)
+
+
+def _layer(**values):
+    checks.functions(1, optional=True, networks=True, **values)
+
+
 GOOD = {
     checks.whole: (0, -3, np.int64(2), torch.tensor(4)),
     checks.counts: (1, 10**12, np.int32(7)),
@@ -20,7 +29,9 @@ GOOD = {
     checks.floating: (torch.ones(2), torch.ones(2, dtype=torch.float16)),
     checks.networks: (nn.Identity(),),
     checks.generators: (None, torch.Generator()),
-    checks.functions: (len, lambda: None),
+    checks.materialised: (nn.Linear(2, 2), nn.Identity()),
+    _function: (len, lambda x: x, lambda *x: x, lambda x, y=2: x),
+    _layer: (None, len, nn.Identity()),
     checks.batches: ([], iter(()), {1, 2}, torch.utils.data.TensorDataset(torch.ones(2))),
 }
 BAD = {
@@ -41,7 +52,9 @@ BAD = {
     checks.floating: (torch.arange(3), torch.ones(2).bool(), [1.0], torch.ones(2, device="meta")),
     checks.networks: (nn.Identity, None, torch.ones(2)),
     checks.generators: (0, "seed", np.random.default_rng(0)),
-    checks.functions: (None, int, "len", nn.Identity()),
+    checks.materialised: (nn.Linear(2, 2, device="meta"), nn.BatchNorm1d(2).to("meta"), None),
+    _function: (None, int, "len", nn.Identity(), lambda: 1, lambda x, y: 1),
+    _layer: (int, nn.Bilinear(1, 1, 1), lambda: 1),
     checks.batches: (None, 3, "ab", b"ab", {"a": 1}, torch.ones(2, 2), list, len),
 }
 

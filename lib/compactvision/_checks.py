@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import numbers as _abstract
 import operator
@@ -113,13 +114,6 @@ def generators(**values: Any) -> None:
             raise ValueError(f"{name} must be a torch.Generator, got {shown(value)}")
 
 
-def callables(**values: Any) -> None:
-    """Refuse what cannot be called; None stands for a part that is left out, and a class is no function."""
-    for name, value in values.items():
-        if value is not None and (isinstance(value, type) or not callable(value)):
-            raise ValueError(f"{name} must be a function, got {shown(value)}")
-
-
 def instances(kind: type | tuple[type, ...], **values: Any) -> None:
     """Refuse what is of no such class."""
     kinds = kind if isinstance(kind, tuple) else (kind,)
@@ -129,12 +123,34 @@ def instances(kind: type | tuple[type, ...], **values: Any) -> None:
             raise ValueError(f"{name} must be of class {wanted}, got {shown(value)}")
 
 
-def functions(**values: Any) -> None:
-    """Refuse what is no function that is given: None, a class and a network are none."""
-    callables(**values)
+def functions(takes: int, /, *, optional: bool = False, networks: bool = False, **values: Any) -> None:
+    """Refuse what is no function of so many arguments: a class is none, None and a network only where they may be."""
     for name, value in values.items():
-        if value is None or isinstance(value, nn.Module):
-            raise ValueError(f"{name} must be a function, got {shown(value)}")
+        if value is None and optional:
+            continue
+        refused = isinstance(value, type) or (isinstance(value, nn.Module) and not networks)
+        if refused or not callable(value) or not _takes(value, takes):
+            raise ValueError(f"{name} must be a function of {takes} argument{'s' * (takes != 1)}, got {shown(value)}")
+
+
+def _takes(value: Any, count: int) -> bool:
+    try:
+        signature = inspect.signature(value.forward if isinstance(value, nn.Module) else value)
+    except (TypeError, ValueError):  # a function of C may not say what it takes
+        return True
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
+
+
+def materialised(**values: Any) -> None:
+    """Refuse what is no module, or one whose tensors are on the meta device, where there are no numbers."""
+    networks(**values)
+    for name, value in values.items():
+        if any(tensor.is_meta for tensor in [*value.parameters(), *value.buffers()]):
+            raise ValueError(f"{name} must be on a device that holds numbers, but it is on meta")
 
 
 def batches(**values: Any) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import fmean, stdev
 from typing import Any
@@ -54,10 +55,17 @@ def percent(run: Run, name: str, profile: str | None = None, *, scale: float = 1
     checks.finite(scale=scale)
     record = run.record(profile)
     if record is not None and name in record.names:
-        return [scale * value for value in record.values(name)]
+        return _scaled(record.values(name), scale)
     if profile not in (None, run.profile) or name not in run.values:
         raise ValueError(f"name: neither the {profile or run.profile} record of {run.slug} nor this run has {name!r}")
-    return [scale * run.values[name]]
+    return _scaled([run.values[name]], scale)
+
+
+def _scaled(values: Iterable[float], scale: float) -> list[float]:
+    scaled = [scale * value for value in values]
+    if not all(map(math.isfinite, scaled)):
+        raise ValueError(f"scale {scale} makes the values more than a float can hold")
+    return scaled
 
 
 def mean_sd(source: Run | Record | None, name: str, digits: int = 1, *, scale: float = 100) -> str:
@@ -83,7 +91,7 @@ def mean_sd(source: Run | Record | None, name: str, digits: int = 1, *, scale: f
     if source is not None and not isinstance(source, Record):
         _refuse_others(source, "source")
     if isinstance(source, Record):
-        values = [scale * value for value in source.values(name)] if name in source.names else []
+        values = _scaled(source.values(name), scale) if name in source.names else []
     else:
         values = [] if source is None or not _known(source, name) else percent(source, name, scale=scale)
     if not values:

@@ -168,9 +168,7 @@ def replace_output(model: nn.Module, name: str, fn: Callable[[Any], Any]) -> Ite
         If the name is unknown (close matches are listed), or ``fn`` returns None.
     """
     layer = _layer(model, name)
-    if fn is None:
-        raise ValueError("fn must be a function of the layer's output, got None")
-    checks.callables(fn=fn)
+    checks.functions(1, networks=True, fn=fn)
 
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
         replacement = fn(output)

@@ -105,7 +105,8 @@ def _statements(filename: str) -> tuple[ast.Raise, ...]:
 def _raises(filename: str, line: int, found: BaseException) -> bool:
     """Whether a raise statement at this line names the exception; an error in its text is another."""
     here = [node for node in _statements(filename) if node.lineno <= line <= (node.end_lineno or 0)]
-    return any(node.exc is None or type(found).__name__ in ast.dump(node.exc) for node in here)
+    names = [kind.__name__ for kind in type(found).__mro__[:-3]]  # OSError itself chooses a subclass by its number
+    return any(node.exc is None or any(name in ast.dump(node.exc) for name in names) for node in here)
 
 
 def _from_torch(found: BaseException) -> bool:

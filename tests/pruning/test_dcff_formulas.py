@@ -249,7 +249,7 @@ def test_distances_of_whole_numbers():
                 ((torch.eye(3), 0, 4, torch.ones(2)), r"previous must have shape \(3,\)"),
             )
         ],
-        (lambda: rules.unmixed(None), "rule must be a function, got None"),
+        (lambda: rules.unmixed(None), "rule must be a function of . arguments?, got None"),
         (lambda: rules.unmixed(lambda *_: "ab")(torch.eye(3), 0, 4, None), "rule must give tensors"),
         (lambda: formulas.choose(torch.ones(2), 3), "keep must be between 1 and 2, got 3"),
     ],

@@ -315,8 +315,8 @@ NAN = float("nan")
         (lambda: dcff.fuse(models.small_cnn(), nn.Linear(2, 2)), "'features.0' is no convolution of full"),
         (lambda: dcff.fuse(models.small_cnn(), models.small_cnn(widths=(8, 9, 9))), "layer 'features.0': filt"),
         (lambda: dcff.compact(nn.Linear(2, 2)), "model has no fused convolution"),
-        (lambda: dcff.DynamicFusion("exact"), "rule must be a function, got 'exact'"),
-        (lambda: dcff.DynamicFusion(nn.Identity()), r"rule must be a function, got Identity\(\)"),
+        (lambda: dcff.DynamicFusion("exact"), "rule must be a function of . arguments?, got 'exact'"),
+        (lambda: dcff.DynamicFusion(nn.Identity()), r"rule must be a function of . arguments?, got Identity\(\)"),
         (lambda: dcff.DynamicFusion(rules.exact).on_start({}), "state must be of class State"),
         (
             lambda: trained(lambda *_: NAN, epochs=1),

@@ -358,9 +358,9 @@ class Shifted(nn.Linear):
             "initial_relevance must be one of one-hot, logit, got 'softmax'",
         ),
         (nn.Linear(3, 3), {"rules": {"fc": rules.z_plus}}, "rules: the model has no layer 'fc'"),
-        (nn.Linear(3, 3), {"rules": {"": "z_plus"}}, r"rules\[''\] must be a function, got 'z_plus'"),
+        (nn.Linear(3, 3), {"rules": {"": "z_plus"}}, r"rules\[''\] must be a function of . arguments?, got 'z_plus'"),
         (nn.Linear(3, 3), {"rules": [rules.z_plus]}, "rules must be a mapping"),
-        (nn.Linear(3, 3), {"default": nn.ReLU()}, r"default must be a function, got ReLU\(\)"),
+        (nn.Linear(3, 3), {"default": nn.ReLU()}, r"default must be a function of . arguments?, got ReLU\(\)"),
         (
             nn.Linear(3, 3),
             {"default": lambda *_: torch.ones(2, 3)},
@@ -429,7 +429,7 @@ def test_refuses_a_model_without_units():
         ([(torch.ones(3, 4), TARGETS.to("meta"))], {}, r"batches \(targets\) must be a dense tensor"),
         ([(torch.eye(3, 4).to_sparse(), TARGETS)], {}, r"batches \(inputs\) must be a dense tensor"),
         ([(torch.ones(3, 4), TARGETS)], {"signed": "no"}, "signed must be True or False"),
-        ([(torch.ones(3, 4), TARGETS)], {"default": None}, "default must be a function, got None"),
+        ([(torch.ones(3, 4), TARGETS)], {"default": None}, "default must be a function of . arguments?, got None"),
     ],
 )
 def test_an_importance_refuses(batches, options, message):

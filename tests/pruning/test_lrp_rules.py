@@ -140,7 +140,7 @@ def _used(rule, apply=linear, a=ONES, w=ONES, bias=None, r=ONES):
             (lambda change=change, rule=rule: _used(rule, **change), message)
             for rule in (rules.z_plus, rules.alpha_beta(2.0), rules.epsilon(), rules.box(0, 2))
             for change, message in (
-                ({"apply": None}, "apply must be a layer"),
+                ({"apply": None}, "apply must be a function of 2 arguments, got None"),
                 ({"apply": "linear"}, "apply must be a function"),
                 ({"a": torch.ones(3)}, r"a its inputs, got a \(3,\) for weight \(3, 3\)"),
                 ({"a": torch.ones(3, 4)}, r"a its inputs, got a \(3, 4\)"),

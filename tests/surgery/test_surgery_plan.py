@@ -318,7 +318,7 @@ def test_bad_scores_are_refused(chain, scores, message):
         ({"latency_ms": 0.0, "latency": lambda plan: 1.0}, "latency_ms must be positive, got 0.0"),
         ({"keep": 0.5, "latency": lambda plan: 1.0}, "latency is what latency_ms limits, got it with keep=0.5"),
         ({"keep": 0.5, "cost": lambda kept: 1.0}, "cost is what keep_macs counts, got it with keep=0.5"),
-        ({"keep": 0.5, "normalise": "l3"}, "normalise must be None or one of .* got 'l3'"),
+        ({"keep": 0.5, "normalise": "l3"}, "normalise must be one of .* got 'l3'"),
     ],
 )
 def test_bad_budgets_are_refused(chain, options, message):

@@ -203,7 +203,7 @@ def test_arguments_of_evaluate(options, message):
         ("net", {}, "model must be a torch.nn.Module, not str"),
         (nn.ReLU(), {}, "model has no parameter to train"),
         (nn.Linear(4, 3), {"learning_rate": "high"}, "learning_rate must be finite and > 0, got 'high'"),
-        (nn.Linear(4, 3), {"groups": 3}, "groups must be callable .* got 3"),
+        (nn.Linear(4, 3), {"groups": 3}, "groups must be a function of 2 arguments, got 3"),
         (nn.Linear(4, 3).requires_grad_(False), {}, "model has no parameter that requires a gradient"),
     ],
 )

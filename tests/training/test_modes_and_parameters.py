@@ -161,7 +161,7 @@ def test_one_group_by_rule_is_the_ordinary_training_and_no_decay_another():
     ("model", "rule", "message"),
     [
         ("net", training.no_decay, "model must be a torch.nn.Module, got 'net'"),
-        (nn.Linear(2, 2), 0.1, "rule must be callable .* got 0.1"),
+        (nn.Linear(2, 2), 0.1, "rule must be a function of 2 arguments, got 0.1"),
         (nn.Linear(2, 2), lambda n, p: 0.0, "rule must give a dict of options or None, got 0.0 for 'weight'"),
         (nn.Linear(2, 2), lambda n, p: {"params": []}, "rule must give a dict of options"),
         (nn.Linear(2, 2), lambda n, p: None, "rule leaves no parameter"),

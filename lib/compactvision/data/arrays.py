@@ -78,9 +78,7 @@ class ImageSet:
 
     def _refuse_other_kinds(self) -> None:
         """Refuse parts of other types than those that are stated."""
-        if not isinstance(self.targets, Tensor):
-            raise ValueError(f"targets must be a tensor, got {checks.shown(self.targets)}")
-        checks.tensors(images=self.images)
+        checks.tensors(images=self.images, targets=self.targets)
         checks.texts(name=self.name, provenance=self.provenance)
         for label, check in (("classes", checks.texts), ("mean", checks.finite), ("std", checks.finite)):
             values = getattr(self, label)

@@ -78,6 +78,8 @@ class Batches:
         dtype: torch.dtype = torch.float32,
         channels_last: bool = False,
     ) -> None:
+        if not isinstance(getattr(images, "images", None), Tensor):
+            raise ValueError(f"images must be an ImageSet or another set with images, got {checks.shown(images)}")
         checks.whole(batch_size=batch_size, crop=crop, seed=seed)
         checks.flags(shuffle=shuffle, flip=flip, drop_last=drop_last, channels_last=channels_last)
         if batch_size < 1:

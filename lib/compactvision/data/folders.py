@@ -108,7 +108,11 @@ def _split(whole: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, Image
 
 def _folders(path: Path) -> list[Path]:
     """Return the folders of the classes, sorted by name."""
-    if "\0" in str(path) or not path.is_dir():
+    try:
+        folder_given = "\0" not in str(path) and path.is_dir()
+    except OSError as error:
+        raise DataError(f"path: {str(path)[:80]!r} cannot be read ({error.strerror})") from error
+    if not folder_given:
         raise DataError(f"{path} is not a folder: it must hold one sub-folder of images for each class")
     try:
         folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and _counts(entry.name))

@@ -78,7 +78,7 @@ def perturbation_curves(
     _check_maps(maps, (len(inputs), *inputs.shape[-2:]))
     checks.counts(steps=steps)
     checks.flags(insertion=insertion)
-    checks.callables(probability=probability)
+    checks.functions(1, networks=True, probability=probability)
     start, end = inputs, blur(inputs) if blurred is None else blurred
     axes(inputs=(inputs, "B C H W"), blurred=(end, "B C H W"))
     if insertion:

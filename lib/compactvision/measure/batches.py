@@ -33,9 +33,17 @@ def check_iterable(batches: Any) -> None:
         raise ValueError(f"batches must be pairs of inputs and targets, got {checks.shown(batches)}")
 
 
-def classified(logits: Any, targets: Tensor, index: int) -> None:
+def fitting(logits: Any, targets: Tensor) -> None:
+    """Raise a ValueError unless the cross-entropy of a batch exists; targets may be probabilities of logits' shape."""
+    if not isinstance(logits, Tensor):
+        raise ValueError(f"loss: the model returns a {type(logits).__name__}; pass a loss that takes it")
+    if not (targets.is_floating_point() and targets.shape == logits.shape):
+        classified(logits, targets)
+
+
+def classified(logits: Any, targets: Tensor, index: int | None = None) -> None:
     """Raise a ValueError unless logits are (B, C, ...) without NaN, and targets (B, ...) whole numbers in [0, C)."""
-    where = f"in batch {index} of batches"
+    where = "in batches" if index is None else f"in batch {index} of batches"
     if not isinstance(logits, Tensor):
         raise ValueError(f"model must give logits (B, C, ...), got {checks.shown(logits)} {where}")
     if logits.ndim < 2 or targets.shape != logits.shape[:1] + logits.shape[2:]:

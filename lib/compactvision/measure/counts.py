@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from compactvision import _checks as checks
+from compactvision._failures import explained
 from compactvision.measure.operations import OperationCounter
 from compactvision.measure.state import ExampleInputs, evaluating, inputs_from
 
@@ -170,7 +171,7 @@ def _operations_by_module(model: nn.Module, example_inputs: ExampleInputs) -> di
     inputs = tuple(tensor[:1] for tensor in inputs_from(model, example_inputs))
     stack = [""]
     counter = OperationCounter(where=lambda: stack[-1])
-    with evaluating(model), _unfused(inputs[0].device), _running_module(model, stack), counter:
+    with evaluating(model), _unfused(inputs[0].device), explained(inputs), _running_module(model, stack), counter:
         model(*inputs)
     return counter.counts
 

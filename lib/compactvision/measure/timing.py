@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from compactvision import _checks as checks
+from compactvision._failures import explained
 from compactvision.measure.state import ExampleInputs, evaluating, inputs_from
 
 MOST_THREADS = 1024
@@ -156,6 +157,7 @@ def latency_ratio(
         used_threads = stack.enter_context(_threads(threads))
         for model in models.values():
             stack.enter_context(evaluating(model))
+        stack.enter_context(explained(inputs[reference]))
         for name in names * warmup:
             models[name](*inputs[name])
         for index in range(repeats):

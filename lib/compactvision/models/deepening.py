@@ -31,6 +31,7 @@ def deepened(model: ResNet, blocks: int, *, generator: torch.Generator | None = 
     """
     if not isinstance(model, ResNet):
         raise ValueError(f"model must be a ResNet of this package, got {checks.shown(model)}")
+    checks.materialised(model=model)
     checks.counts(blocks=blocks)
     checks.generators(generator=generator)
     stem, first = model.conv1, model.layer2[0].shortcut

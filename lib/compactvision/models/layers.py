@@ -60,8 +60,8 @@ class ChannelMap(nn.Module):
 
     def set_source(self, source: Sequence[int], in_channels: int) -> None:
         """Replace the map; see the class for ``source`` and ``in_channels``."""
-        checks.whole(in_channels=in_channels)
-        if isinstance(source, str) or not isinstance(source, Iterable):
+        checks.counts(in_channels=in_channels)
+        if isinstance(source, (str, bytes)) or not isinstance(source, Iterable):
             raise ValueError(f"source must be a sequence of whole numbers, got {checks.shown(source)}")
         entries = list(source)
         for place, entry in enumerate(entries):

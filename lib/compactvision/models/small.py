@@ -92,7 +92,9 @@ def _validate(widths: Sequence[int], head: str, dropout: float, pool: Iterable[i
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must be in [0, 1), got {dropout}")
     places = list(pool) if isinstance(pool, Iterable) else [pool]
-    if any(type(place) is not int or not 0 <= place < len(widths) for place in places):
+    if isinstance(pool, (str, bytes)) or any(
+        type(place) is not int or not 0 <= place < len(widths) for place in places
+    ):
         raise ValueError(f"pool must hold indices of widths (0 to {len(widths) - 1}), got {checks.shown(pool)}")
     pooled = set(places)
     if size >> len(pooled) < 1:

@@ -17,6 +17,7 @@ INK = "#010203"
 
 WIDTH = 5.4  # inches: text stays readable when the page shrinks it to 390 pixels
 HEIGHT = 3.3
+WIDEST = 200
 
 
 def settings() -> dict[str, Any]:
@@ -99,8 +100,8 @@ def figure(
     checks.finite(width=width)
     if height is not None:
         checks.finite(height=height)
-    if width <= 0 or (height is not None and height <= 0):
-        raise ValueError(f"width, height: {width} x {height} inches leave no room")
+    if not 0 < width <= WIDEST or not (height is None or 0 < height <= WIDEST):
+        raise ValueError(f"width, height: must be inches in (0, {WIDEST}], got {width} x {height}")
     if rows < 1 or columns < 1:
         raise ValueError(f"rows, columns: {rows} x {columns} leaves no axes")
     import matplotlib.pyplot as plt

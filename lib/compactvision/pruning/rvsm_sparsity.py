@@ -178,6 +178,7 @@ def smallest_zeroed(model: nn.Module, share: float, layers: Layers = None) -> di
     ``share`` of zeros among all entries of the layers together, in [0, 1), rounded to whole entries, else a
     ``ValueError``. ``layers`` is that of :func:`chosen_weights`, with its errors.
     """
+    checks.materialised(model=model)
     checks.numbers(share=share)
     if not 0 <= share < 1:
         raise ValueError(f"share must be in [0, 1), got {share}")

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from compactvision import hooks
+from compactvision._failures import explained
 from compactvision.measure.state import ExampleInputs, evaluating, inputs_from
 from compactvision.surgery.layers import named_layers
 from compactvision.surgery.recording import is_depthwise
@@ -127,7 +128,7 @@ def outputs_of(model: nn.Module, example_inputs: ExampleInputs, layers: Mapping[
         If a path is unknown, or its module does not run, runs several times or gives no tensor.
     """
     inputs = inputs_from(model, example_inputs)
-    with evaluating(model), hooks.capture(model, list(layers.values()), repeated=True) as captured:
+    with evaluating(model), hooks.capture(model, list(layers.values()), repeated=True) as captured, explained(inputs):
         model(*inputs)
     found = {name: captured.get(path, []) for name, path in layers.items()}
     for name, runs in found.items():
@@ -226,7 +227,7 @@ class _Follower(TorchFunctionMode):
 def _follow(model: nn.Module, example_inputs: ExampleInputs) -> _Follower:
     follower = _Follower()
     inputs = inputs_from(model, example_inputs)
-    with evaluating(model), _hooked(model, follower), torch.random.fork_rng(devices=[]), follower:
+    with evaluating(model), explained(inputs), _hooked(model, follower), torch.random.fork_rng(devices=[]), follower:
         model(*inputs)
     return follower
 

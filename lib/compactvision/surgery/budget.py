@@ -107,7 +107,9 @@ def make_plan(
     if latency is not None and name != "latency_ms":
         raise ValueError(f"latency is what latency_ms limits, got it with {name}={value!r}")
     checks.instances(ChannelGraph, graph=graph)
-    checks.callables(cost=cost, latency=latency)
+    checks.functions(1, optional=True, cost=cost, latency=latency)
+    if callable(importance):
+        checks.functions(1, importance=importance)
     checks.flags(global_pruning=global_pruning)
     ranking = rank(graph, _asked(graph, importance) if callable(importance) else importance, normalise)
     if isinstance(value, Mapping):

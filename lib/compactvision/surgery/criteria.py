@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compactvision import _checks as checks
+from compactvision._failures import explained
 from compactvision.measure import evaluating
+from compactvision.measure.batches import fitting
 from compactvision.surgery.behind import maps_behind
 from compactvision.surgery.layers import named_layers
 from compactvision.surgery.recording import is_depthwise
@@ -171,9 +173,7 @@ def reverse(importance: Importance) -> Importance:
     >>> criteria.reverse(criteria.constant())(nn.Sequential(nn.Linear(1, 2)))
     {'0': tensor([-1., -1.])}
     """
-    checks.callables(importance=importance)
-    if importance is None or isinstance(importance, nn.Module):
-        raise ValueError(f"importance must be a function of a model, got {checks.shown(importance)}")
+    checks.functions(1, importance=importance)
 
     def reversed_scores(model: nn.Module) -> dict[str, Tensor]:
         scores = importance(model)
@@ -188,7 +188,7 @@ def _from_gradients(
     batches: Iterable[tuple[Tensor, Tensor]], loss: Callable, product: Callable[[Tensor, Tensor], Tensor]
 ) -> Importance:
     """Return an importance: a product of activation and gradient, averaged over images, its absolute value."""
-    checks.callables(loss=loss)
+    checks.functions(2, networks=True, loss=loss)
     checks.batches(batches=batches)
 
     def importance(model: nn.Module) -> dict[str, Tensor]:
@@ -240,7 +240,9 @@ def _gradients(
     handles = [module.register_forward_hook(keep(name)) for name, module in layers.items()]
     try:
         with torch.enable_grad():
-            value = _loss_of(loss, model(inputs), targets)
+            with explained([inputs], "batches"):
+                answers = model(inputs)
+            value = _loss_of(loss, answers, targets)
             gradients = torch.autograd.grad(value, list(outputs.values()), allow_unused=True)
     finally:
         for handle in handles:
@@ -254,12 +256,9 @@ def _gradients(
 
 def _loss_of(loss: Callable, answers: object, targets: Tensor) -> Tensor:
     """Return the loss of one batch as a tensor with one element."""
-    if loss is F.cross_entropy and not isinstance(answers, Tensor):
-        raise ValueError(f"loss: the model returns a {type(answers).__name__}; pass a loss that takes it")
-    try:
-        value = loss(answers, targets)
-    except TypeError as error:
-        raise ValueError(f"loss must take outputs and targets: {error}") from error
+    if loss is F.cross_entropy:
+        fitting(answers, targets)
+    value = loss(answers, targets)
     if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
         raise ValueError(f"loss must give one number that depends on the outputs, got {checks.shown(value)}")
     return value

@@ -70,6 +70,8 @@ def save(
     checks.mappings(arguments={} if arguments is None else arguments)
     if builder is not None:
         _builder(builder)
+    elif arguments:
+        raise ValueError(f"arguments are those of builder, which is not given, got {checks.shown(arguments)}")
     state = _state(model)
     description = {
         "format": FORMAT,
@@ -116,8 +118,8 @@ def load(path: str | Path, *, build: Callable[[], nn.Module] | None = None) -> n
         If the file is not there or cannot be read.
     """
     path = _path(path)
-    if build is not None and not callable(build):
-        raise ValueError(f"build must be a function or class that makes the network, got {checks.shown(build)}")
+    if not isinstance(build, type):
+        checks.functions(0, optional=True, build=build)
     where = f"path: {str(path)!r}"
     text, state = _read(path, where)
     description = _description(text, where)

@@ -86,8 +86,8 @@ def gated(
     """
     checks.networks(model=model)
     check_gates(graph, gates)
-    checks.callables(gate=gate)
-    checks.mappings(behind=behind or {})
+    checks.functions(2, networks=True, gate=gate)
+    checks.mappings(behind={} if behind is None else behind)
     modules, behind = dict(model.named_modules()), behind or {}
     silent = ungated(graph) & (gates.detach().cpu() == 1)  # units that nothing outside of ``behind`` has to gate
     elsewhere = gates
@@ -171,7 +171,7 @@ def check_gates(graph: ChannelGraph, gates: Tensor) -> None:
 
 def _on_input(units: Tensor, gates: Tensor, gate: Gate) -> Callable:
     chosen = gates[units.to(gates.device)]
-    return lambda module, args: (gate(args[0], chosen), *args[1:])
+    return lambda module, args: (_gated(gate, args[0], chosen), *args[1:])
 
 
 def _on_output(units: Tensor, gates: Tensor, gate: Gate) -> Callable:
@@ -180,6 +180,13 @@ def _on_output(units: Tensor, gates: Tensor, gate: Gate) -> Callable:
     def hook(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
         if output.shape[1] != len(chosen):
             raise ValueError(f"behind: a module gives {output.shape[1]} channels, its group has {len(chosen)}")
-        return gate(output, chosen)
+        return _gated(gate, output, chosen)
 
     return hook
+
+
+def _gated(gate: Gate, activation: Tensor, gates: Tensor) -> Tensor:
+    found = gate(activation, gates)
+    if not isinstance(found, Tensor) or found.shape != activation.shape:
+        raise ValueError(f"gate must give a tensor of shape {tuple(activation.shape)}, got {checks.shown(found)}")
+    return found

@@ -89,7 +89,7 @@ def iterate(
     """
     checks.networks(model=model)
     checks.counts(rounds=rounds)
-    checks.callables(tune=tune, select=select)
+    checks.functions(1, optional=True, tune=tune, select=select)
     budget, value = the_budget({"keep": keep, "keep_macs": keep_macs, "keep_parameters": keep_parameters})
     for share in value.values() if isinstance(value, Mapping) else (value,):
         refuse_share(budget, share)

@@ -72,8 +72,8 @@ class Ranking:
 
 def rank(graph: ChannelGraph, scores: Scores, normalise: str | None = None) -> Ranking:
     """Give each unit the mean score of the layers that write it or pass it on; see ``make_plan`` for the arguments."""
-    if normalise is not None and normalise not in NORMS:
-        raise ValueError(f"normalise must be None or one of {tuple(NORMS)}, got {normalise!r}")
+    if normalise is not None:
+        checks.one_of(NORMS, normalise=normalise)
     if not isinstance(scores, Mapping):
         raise ValueError(f"scores must be a mapping from names of layers to tensors, got {type(scores).__name__}")
     if not scores and graph.groups:

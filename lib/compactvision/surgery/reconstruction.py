@@ -71,14 +71,14 @@ def reconstruct(model: nn.Module, small: nn.Module, plan: Plan, batches: Iterabl
     >>> torch.allclose(mended(images), model(images), atol=1e-3)
     True
     """
-    checks.networks(model=model, small=small)
+    checks.materialised(model=model, small=small)
     checks.instances(Plan, plan=plan)
     checks.numbers(ridge=ridge)
     if not 0 < ridge < math.inf:
         raise ValueError(f"ridge must be positive and finite, got {ridge}")
     if isinstance(batches, (str, bytes, Mapping)) or not isinstance(batches, Iterable):
         raise ValueError(f"batches must be tensors or tuples that begin with one, got {checks.shown(batches)}")
-    images = [batch if isinstance(batch, Tensor) else batch[0] for batch in batches]
+    images = [batch[0] if isinstance(batch, (tuple, list)) and batch else batch for batch in batches]
     for image in images:
         checks.tensors(batches=image)
     if not images:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from compactvision import _checks as shared
+
 
 def positive(name: str, value: Any) -> int:
     """`value` if it is an int > 0."""
@@ -51,7 +53,10 @@ def length(batches: Iterable, epochs: int) -> int | None:
 
 def validation(validate: Any, epochs: int) -> None:
     """Check the batches or the function of the validation."""
-    if validate is None or callable(validate):
+    if validate is None:
+        return
+    if callable(validate):
+        shared.functions(1, validate=validate)
         return
     if not isinstance(validate, Iterable) and not hasattr(validate, "__getitem__"):
         raise ValueError(f"validate must be an iterable of (inputs, targets) or callable, not {validate!r}")

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compactvision._failures import KINDS, OURS, first_line, from_below, innermost
+
 from . import checks
 from .precision import as_float
 
-KINDS = (RuntimeError, TypeError, IndexError, ValueError, NotImplementedError)  # these and no class below them
-PLACES = tuple(f"{Path(torch.__file__).parent.parent / name}/" for name in ("torch", "torchvision"))
-OURS = f"{Path(__file__).parents[1]}/"
 MODELS = f"{OURS}models/"
 
 
@@ -76,11 +73,11 @@ def _no_output(outside: int, outputs: Tensor) -> str:
 
 
 def _explain_forward(error: Exception, model: nn.Module, inputs: Any) -> NoReturn:
-    if type(error) is ValueError and _innermost(error).startswith(MODELS):  # a network of the book refuses its inputs
+    if type(error) is ValueError and innermost(error).startswith(MODELS):  # a network of the book refuses its inputs
         raise ValueError(f"batches: {error}") from error
-    if not _from_below(error):
+    if not from_below(error):
         raise error
-    reason = _first_line(error)
+    reason = first_line(error)
     if "more than 1 value per channel" in reason:
         raise ValueError(
             f"batches: inputs of {described(inputs)} give a BatchNorm that trains one value a channel, which has no "
@@ -95,9 +92,9 @@ def _explain_forward(error: Exception, model: nn.Module, inputs: Any) -> NoRetur
 
 
 def _explain_loss(error: Exception, loss: Callable, outputs: Any, targets: Any) -> NoReturn:
-    if not _from_below(error):
+    if not from_below(error):
         raise error
-    reason = _first_line(error)
+    reason = first_line(error)
     if not isinstance(outputs, Tensor):
         raise ValueError(
             f"loss cannot take what the model gives, {described(outputs)}; give a loss that does, such as "
@@ -122,19 +119,3 @@ def described(tree: Any) -> str:
     if isinstance(tree, (tuple, list)):
         return f"{type(tree).__name__} of {len(tree)}"
     return type(tree).__name__
-
-
-def _from_below(error: Exception) -> bool:
-    """Whether torch raised it, or code of this package that does not say what is wrong."""
-    if type(error) not in KINDS or "allocate" in str(error):
-        return False
-    last = _innermost(error)
-    return last.startswith(PLACES) or (last.startswith(OURS) and not isinstance(error, ValueError))
-
-
-def _innermost(error: Exception) -> str:
-    return traceback.extract_tb(error.__traceback__)[-1].filename
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

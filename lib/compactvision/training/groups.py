@@ -29,13 +29,6 @@ def no_decay(name: str, parameter: Tensor) -> dict[str, float]:
     return {"weight_decay": 0.0} if parameter.ndim <= 1 or name.endswith(".bias") else {}
 
 
-def check_rules(**rules: Any) -> None:
-    """Refuse what is no rule: a network or a class can be called as well, but with something else."""
-    for name, rule in rules.items():
-        if isinstance(rule, (type, nn.Module)) or not callable(rule):
-            raise ValueError(f"{name} must be callable (name, parameter) -> dict or None, got {checks.shown(rule)}")
-
-
 def parameter_groups(model: nn.Module, rule: Rule = no_decay) -> list[dict[str, Any]]:
     """Return groups of a model's parameters, for any optimiser of ``torch.optim``.
 
@@ -71,7 +64,7 @@ def parameter_groups(model: nn.Module, rule: Rule = no_decay) -> list[dict[str, 
     [0.01, None]
     """
     checks.networks(model=model)
-    check_rules(rule=rule)
+    checks.functions(2, rule=rule)
     groups: list[dict[str, Any]] = []
     for name, parameter in model.named_parameters():
         options = rule(name, parameter)

@@ -14,7 +14,7 @@ from compactvision import _checks as shared
 from . import checks
 from .explained import outputs_of
 from .fit import fit
-from .groups import Rule, check_rules, parameter_groups
+from .groups import Rule, parameter_groups
 from .schedules import one_cycle
 
 
@@ -66,7 +66,7 @@ def tune(
     if learning_rate > torch.finfo(torch.float32).max:
         raise ValueError(f"learning_rate must be a number that float32 can hold, got {learning_rate}")
     if groups is not None:
-        check_rules(groups=groups)
+        shared.functions(2, groups=groups)
     held = list(model.parameters()) if groups is None else parameter_groups(model, groups)
     if not held:
         raise ValueError("model has no parameter to train")

@@ -224,8 +224,22 @@ FREE: dict[str, tuple[str, ...]] = {
     },
     "data.arrays.ImageSet.subset": ("indices:of -1",),
     "data.scenes.Scenes.subset": ("indices:of -1",),
-    **{f"surgery.{name}": ("model:of nan",) for name in ("behind.maps_behind", "layers.named_layers")},
-    "surgery.files.save": ("arguments:of None", "arguments:of -1"),  # whatever JSON can hold
+    **{
+        f"surgery.{name}": ("model:of nan",)  # structure, numbers of operations and times do not depend on the weights
+        for name in ("apply.measured_latency", "behind.activations_behind", "behind.maps_behind", "gating.gated",
+                     "gating.mask", "graph.channel_graph", "layers.named_layers")
+    },
+    **{f"measure.counts.{name}": ("model:of nan",) for name in ("macs", "macs_by_module", "operations", "summary")},
+    "measure.timing.latency": ("model:of nan",),
+    "models.layers.initialise_": ("model:of nan",),  # they are drawn anew
+    "data.arrays.ImageSet": ("name:unknown word", "provenance:unknown word"),  # any text
+    "surgery.reconstruction.reconstruct": tuple(  # a batch begins with its inputs; nothing else is read
+        f"batches:{each}" for each in ("triples", "negative targets", "targets out of range", "targets as floats",
+                                       "fewer targets", "targets of two dimensions")
+    ),
+    "surgery.files.save": (  # whatever JSON can hold; weights as they are
+        "arguments:of None", "arguments:of -1", "arguments:of text", "arguments:unknown key", "model:of nan",
+    ),
     "surgery.layers.Gathered": ("layer:of nan", "selection:of nan"),
     "surgery.layers.Scattered": ("layer:of nan", "spread:of nan"),
     "models.layers.ChannelMap.forward": ("x:complex64",),

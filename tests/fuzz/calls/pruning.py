@@ -179,13 +179,14 @@ AFTERWARDS = {
     f"{RVSM}Subgradient": lambda splitting: splitting.on_start(o.state()),
 }
 FREE: dict[str, tuple[str, ...]] = {
-    f"{DCFF}network.compact": ("model:of nan",),  # the outputs are the same
+    **{f"{DCFF}network.{name}": ("model:of nan",) for name in ("compact", "fused_layers")},  # the outputs are the same
+    f"{DCFF}network.FusedConv2d": ("narrow:of nan",),  # only its shape is read
     f"{DCFF}network.fuse": ("narrow:of nan", "full:of nan"),  # only widths are read, other layers stay
     **{
         f"{ENERGY}{name}": (
             "batches:targets as floats", "batches:negative targets", "batches:targets out of range",
-            "batches:targets of two dimensions", "batches:fewer targets",
-        )  # targets are not used
+            "batches:targets of two dimensions", "batches:fewer targets", "layers:unknown key",
+        )  # targets are not used, and a layer may have any name
         for name in ("energy", "rank")
     },
     f"{LRP}rules.box": ("low:-1",),  # any number below the other

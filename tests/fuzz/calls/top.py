@@ -87,16 +87,26 @@ CALLS = {
     "toy_plane.regions": _plane,
 }  # fmt: skip
 AFTERWARDS: dict = {}
+_SCALES = ("scale:half", "scale:1.5", "scale:-1")
 FREE: dict[str, tuple[str, ...]] = {
     "claims.rules.judge": ("slug:unknown word", "slug:empty word", "slug:word with NUL"),  # a label of the verdict
-    "claims.rules.decide": ("unit:unknown word", "unit:word with NUL"),
+    "chapter.mean_sd": ("name:unknown word", "name:empty word", *_SCALES),  # "–" for what is not known
+    "chapter.percent": _SCALES,
+    "experiment.run.Run.log": ("name:unknown word", "value:-1", "value:tensor of two"),
+    "claims.rules.decide": ("values:of -1", "unit:unknown word", "unit:word with NUL"),
     "chapter.seed_bars": ("values:of -1", "values:number for a key"),
     "chapter.seed_lines": ("x:of -1", "values:of -1"),
     "plots.display.interactive": ("markup", "alt", "data"),
     "plots.display.show": ("alt",),
     "plots.display.table": ("caption", "columns:of text"),
     "plots.display.widget": ("markup", "alt", "data", "script", "style"),
-    "records.record.Record": tuple(f"{name}:unknown word" for name in ("created", "method", "notebook")),  # any text
+    "plots.display.images": ("titles:of text",),
+    "records.record.Record": (  # any text
+        "created:unknown word",
+        "method:unknown word",
+        "notebook:unknown word",
+        "versions:of text",
+    ),
     "records.stored.read": ("where:text", "where:empty text"),
     "toy_plane.regions": ("rows:unknown key",),
 }

@@ -131,4 +131,5 @@ def gap_linear_logits(logits: Tensor, means: Tensor, weight: Tensor) -> Tensor:
     weight : (C, U) of the linear layer.
     """
     axes(logits=(logits, "N C"), means=(means, "N U"), weight=(weight, "C U"))
+    checks.floating(logits=logits, means=means, weight=weight)
     return logits - means.T[:, :, None] * weight.T[:, None, :]

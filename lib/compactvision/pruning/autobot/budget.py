@@ -146,7 +146,7 @@ def budget_loss(operations: Tensor, target: float, whole: float) -> Tensor:
     >>> autobot.budget_loss(torch.tensor([0.0, 40.0, 70.0, 100.0]), 40, 100)
     tensor([1.0000, 0.0000, 0.5000, 1.0000])
     """
-    checks.tensors(operations=operations)
+    checks.floating(operations=operations)
     checks.finite(target=target, whole=whole)
     if not 0 < target < whole:
         raise ValueError(f"target must be between 0 and the {whole:.0f} of the whole network, got {target}")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from compactvision import _checks as checks
 from compactvision import measure, surgery
+from compactvision.measure.batches import fitting
 from compactvision.pruning.autobot.budget import Operations, budget_loss, count_operations
 from compactvision.surgery.gating import Gate, check_gates
 
@@ -199,7 +200,7 @@ def learn_gates(
             inputs, labels = next(stream)
             values, gates = current()
             with surgery.gated(model, graph, gates, gate=gate, behind=behind):
-                task = _one_number(loss(model(inputs), labels))
+                task = _task(loss, model(inputs), labels)
             count = operations(gates)
             budget, binary = budget_loss(count, target, whole), binary_loss(values.split(sizes))
             total = task + beta * budget + gamma * binary
@@ -246,13 +247,14 @@ def _check_training(
 def _check_parts(batches: Iterable, operations: object, loss: object, gate: object, watch: object) -> None:
     checks.batches(batches=batches)
     checks.instances((Operations, type(None)), operations=operations)
-    checks.callables(loss=loss, gate=gate, watch=watch)
-    for name, value in (("loss", loss), ("gate", gate)):
-        if value is None:
-            raise ValueError(f"{name} must be a function, got None")
+    checks.functions(2, networks=True, loss=loss, gate=gate)
+    checks.functions(2, optional=True, watch=watch)
 
 
-def _one_number(task: object) -> Tensor:
+def _task(loss: Callable, outputs: object, labels: Tensor) -> Tensor:
+    if loss is F.cross_entropy:
+        fitting(outputs, labels)
+    task = loss(outputs, labels)
     if not isinstance(task, Tensor) or task.numel() != 1:
         raise ValueError(f"loss must give a tensor with one number, got {checks.shown(task)}")
     return task

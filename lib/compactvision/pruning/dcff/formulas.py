@@ -239,7 +239,7 @@ def _log_mixing(distances: Tensor, temperature: float) -> Tensor:
 
 def _check_distances(distances: Tensor) -> None:
     checks.tensors(distances=distances)
-    square = distances.ndim == 2 and distances.shape[0] == distances.shape[1] > 0
+    square = distances.dtype != torch.bool and distances.ndim == 2 and distances.shape[0] == distances.shape[1] > 0
     if not square or not (distances.isfinite() & (distances >= 0)).all():
         raise ValueError(f"distances must be finite, not negative and square, got {description(distances)}")
 

@@ -240,7 +240,7 @@ class DynamicFusion:
     """
 
     def __init__(self, rule: FusionRule) -> None:
-        checks.functions(rule=rule)
+        checks.functions(4, rule=rule)
         self.rule = rule
         self.scores: list[dict[str, Tensor]] = []
         self.kept: list[dict[str, Tensor]] = []

@@ -45,7 +45,7 @@ def official(weight: Tensor, epoch: int, epochs: int, previous: Tensor | None) -
 
 def unmixed(rule: FusionRule) -> FusionRule:
     """Return a control: the choice of a rule, but single filters from the first epoch on."""
-    checks.functions(rule=rule)
+    checks.functions(4, rule=rule)
 
     def single(weight: Tensor, epoch: int, epochs: int, previous: Tensor | None) -> tuple[Tensor, Tensor]:
         arguments.of_rule(weight, epoch, epochs, previous)

@@ -15,20 +15,20 @@ INITIAL = ("one-hot", "logit")
 def settings(initial_relevance: Any, rules: Any, default: Any) -> None:
     """Refuse a way to begin that is unknown, and rules that are no functions."""
     checks.one_of(INITIAL, initial_relevance=initial_relevance)
-    checks.functions(default=default)
+    checks.functions(5, default=default)
     checks.mappings(rules={} if rules is None else rules)
-    checks.functions(**{f"rules[{name!r}]": rule for name, rule in (rules or {}).items()})
+    checks.functions(5, **{f"rules[{name!r}]": rule for name, rule in (rules or {}).items()})
 
 
 def layer(apply: Any, a: Any, weight: Any, bias: Any, relevance: Any, *, name: str = "weight") -> None:
     """Refuse what is no layer with inputs and relevance: types, and shapes as far as they show in the weights."""
-    checks.callables(apply=apply)
+    checks.functions(2, apply=apply)
     checks.floating(**{"a": a, name: weight, "relevance": relevance})
     flat = weight.ndim == 2  # reads the last dimension, a convolution the channels, of which groups read a part
     fits = weight.ndim >= 2 and weight.numel() > 0 and (a.ndim >= 2 if flat else a.ndim == weight.ndim)
     if fits:
         fits = a.shape[-1] == weight.shape[1] if flat else a.shape[1] > 0 and a.shape[1] % weight.shape[1] == 0
-    if apply is None or not fits:
+    if not fits:
         wanted = "apply must be a layer and a its inputs"
         raise ValueError(f"{wanted}, got a {tuple(a.shape)} for {name} {tuple(weight.shape)} and apply {apply!r}")
     same = a.device == weight.device and (a.dtype == weight.dtype or torch.is_autocast_enabled(a.device.type))

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from compactvision import _checks as checks
-from compactvision.measure import evaluating
+from compactvision._failures import explained
+from compactvision.measure.state import evaluating
 from compactvision.surgery import named_layers
 
 from . import arguments
@@ -124,7 +125,8 @@ def _run(model: nn.Module, inputs: Tensor, propagation: Replacing) -> Tensor:
             outputs = model(inputs)
     except RuntimeError as error:
         if "inplace" not in str(error) and "in-place" not in str(error):
-            raise
+            with explained([inputs], "inputs"):
+                raise
         raise ValueError(f"model: it writes in place where relevance cannot be followed: {error}") from error
     propagation.refuse_overwritten()
     return outputs

@@ -139,7 +139,7 @@ def box(low: Tensor | float, high: Tensor | float) -> Rule:
             terms = [tensor.detach().clone().requires_grad_() for tensor in (a, *bounds)]
             z = apply(terms[0], weight)
             z = z - apply(terms[1], weight.clamp(min=0)) - apply(terms[2], weight.clamp(max=0))
-        gradients = torch.autograd.grad(z, terms, quotient(relevance, z.detach()))
+        gradients = torch.autograd.grad(z, terms, quotient(relevance, z))
         return sum(term.detach() * gradient for term, gradient in zip(terms, gradients, strict=True))
 
     return rule
@@ -149,17 +149,20 @@ def by_parts(apply: Apply, a: Tensor, same: Tensor, other: Tensor, relevance: Te
     """Share out among ``a^+ same`` and ``a^- other``; the second is left out where no input is negative."""
     arguments.layer(apply, a, same, None, relevance, name="same")
     arguments.layer(apply, a, other, None, relevance, name="other")
+    if same.shape != other.shape:
+        raise ValueError(f"same and other must have one shape, got {tuple(same.shape)} and {tuple(other.shape)}")
     with torch.enable_grad():
         a = a.detach().requires_grad_()
         signed = bool((a < 0).any())
         z = apply(a.clamp(min=0), same) + apply(a.clamp(max=0), other) if signed else apply(a, same)
-    return a.detach() * torch.autograd.grad(z, a, quotient(relevance, z.detach()))[0]
+    return a.detach() * torch.autograd.grad(z, a, quotient(relevance, z))[0]
 
 
 def quotient(relevance: Tensor, z: Tensor) -> Tensor:
     """Divide, with zero where there is nothing to divide by: relevance that arrives there is lost."""
     checks.tensors(relevance=relevance)
-    checks.floating(z=z)
+    checks.floating(**{"z, what apply gives,": z})
+    z = z.detach()
     if relevance.shape != z.shape:
         shapes = f"{tuple(relevance.shape)} and {tuple(z.shape)}"
         raise ValueError(f"relevance and z, the outputs that it is of, must have one shape, got {shapes}")
