@@ -96,6 +96,7 @@ CALLS = {
     f"{TT}formats.decompose": lambda: {"model": o.model(), "formats": _formats()},
     f"{TT}formats.distances": lambda: {"model": o.model(), "formats": _formats()},
     f"{TT}formats.projected": lambda: {"model": o.model(), "formats": _formats()},
+    f"{TT}formats.known": lambda: {"formats": _formats()},
     f"{TT}formats.weights": lambda: {"model": o.model(), "formats": _formats()},
     f"{TT}published.Published.formats": lambda: {"self": _table(), "model": _table().build()},
     f"{TT}published.count": lambda: {"table": _table()},

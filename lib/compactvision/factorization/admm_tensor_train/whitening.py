@@ -92,6 +92,8 @@ def whitened(
     checks.flags(centred=centred)
     if not ridge > 0:
         raise ValueError(f"ridge must be positive, got {ridge}")
+    checks.mappings(formats=formats)
+    checks.instances(TensorTrain, **{f"formats[{name!r}]": train for name, train in formats.items()})
     split = [name for name, train in formats.items() if train.in_modes is not None and len(train.in_modes) > 1]
     if split:
         raise ValueError(f"formats: layer {split[0]!r} splits its input channels into {formats[split[0]].in_modes}")
