@@ -165,6 +165,21 @@ def test_single_weights(run, tmp_path):
     trains_and_loads(sparse, images, tmp_path / "sparse.safetensors")
 
 
+def test_tensor_trains(run, tmp_path):
+    found, _ = run("admm_tensor_train")
+    model, small, images, table = found["model"], found["small"], found["images"], found["found"]
+    assert measure.macs(small, SHAPE) == table.total < measure.macs(model, SHAPE) / 2
+    thin = {name: small.get_submodule(name) for name in table.formats}
+    assert {name: layer.ranks for name, layer in thin.items()} == {
+        name: train.ranks for name, train in table.formats.items()
+    }
+    dense = copy.deepcopy(small)
+    for name, layer in thin.items():
+        dense.set_submodule(name, layer.dense())
+    assert relative(outputs(small, images), outputs(dense, images)) < 1e-4
+    trains_and_loads(small, images, tmp_path / "small.safetensors")
+
+
 def test_maps(run):
     found, _ = run("xgrad_cam")
     for maps in (found["maps"], found["of_class"]):

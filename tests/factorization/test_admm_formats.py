@@ -193,6 +193,21 @@ class TestWhitening:
         lost = torch.linalg.svdvals(x @ weight.T)[2:].norm()
         assert float((x @ (found - weight).T).norm()) == pytest.approx(float(lost), rel=1e-3)
 
+    def test_centred_it_is_optimal_where_a_constant_is_free(self):
+        """With a bias that may be chosen, what counts is the error around its mean."""
+        model = nn.Sequential(nn.Linear(6, 5, bias=False))
+        x = torch.randn(200, 6, generator=seeded()) + torch.tensor([9.0, 0, 0, -5, 0, 0])
+        weight = model[0].weight.detach()
+        train = {"0": TensorTrain((2,))}
+        errors = []
+        for centred in (True, False):
+            near = whitening.whitened(model, train, [x], ridge=1e-9, centred=centred)["0"].project(weight)
+            off = x @ (near - weight).T
+            errors.append(float((off - off.mean(0)).norm()))
+        lost = torch.linalg.svdvals((x - x.mean(0)) @ weight.T)[2:].norm()
+        assert errors[0] == pytest.approx(float(lost), rel=1e-3)
+        assert errors[1] > 1.01 * errors[0]
+
     def test_refuses(self, network):
         train = {LAYERS[0]: TensorTrain((8, 8))}
         with pytest.raises(ValueError, match="batches must hold at least one batch"):

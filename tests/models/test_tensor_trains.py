@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorly
 import torch
+from compactvision.models import factorised
 from compactvision.models.factorised import feasible_ranks, from_modes, to_modes, tt_parameters, tt_svd, tt_tensor
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -139,5 +140,44 @@ def test_a_tensor_of_zeros():
     ],
 )
 def test_refuses(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+KERNEL = torch.ones(6, 4, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: factorised.tt_tensor([]), r"cores must be a list of tensors that is not empty, got \[\]"),
+        (lambda: factorised.tt_tensor([torch.ones(1, 3, 2), torch.ones(3, 3, 1)]), "cores must have shapes"),
+        (lambda: factorised.tt_tensor([torch.ones(1, 3, 2), torch.ones(2, 3, 2)]), "cores must have shapes"),
+        (lambda: factorised.tt_tensor([torch.ones(2, 3)]), "cores must have shapes"),
+        (lambda: factorised.tt_parameters((6, 9, 4), (3,)), r"ranks must hold 2 numbers for the modes \(6, 9, 4\)"),
+        (
+            lambda: factorised.feasible_ranks((6, 0.5), (3,)),
+            r"modes must be whole numbers of at least 1, got \(6, 0.5\)",
+        ),
+        (lambda: factorised.to_modes(KERNEL, (3, 3), (4,)), r"out_modes must have the product 6, got \(3, 3\)"),
+        (lambda: factorised.to_modes(KERNEL[0], (4,), (3,)), r"kernel must have shape \(C_out, C_in, K_h, K_w\)"),
+        (
+            lambda: factorised.from_modes(torch.ones(6, 9, 4), 6, 5, (3, 3)),
+            "does not fit out_channels=6, in_channels=5",
+        ),
+        (
+            lambda: factorised.TTConv2d(4, 6, 3, (3, 2)).set_kernel_(KERNEL[:5]),
+            r"kernel must have shape \(6, 4, 3, 3\)",
+        ),
+        (lambda: factorised.SVDConv2d(4, 6, 3, 3).set_kernel_(KERNEL[:5]), r"kernel must have shape \(6, 4, 3, 3\)"),
+        (lambda: factorised.TTConv2d(4, 6, 3, (3, 2))(KERNEL.long()), "x must be a floating-point tensor"),
+        (lambda: factorised.TTConv2d(4, 6, 3, (3, 2), bias="no"), "bias must be True or False, got 'no'"),
+        (
+            lambda: factorised.with_layers(torch.nn.Identity(), {"a": 3}),
+            r"change\['a'\] must be a function of 1 argument",
+        ),
+    ],
+)
+def test_arguments_are_refused_by_name(call, message):
     with pytest.raises(ValueError, match=message):
         call()

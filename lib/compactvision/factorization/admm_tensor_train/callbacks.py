@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from compactvision import _checks as checks
 from compactvision.training import State, group_of
 
-from .formats import Format, distances, weights
+from .formats import Format, distances, known, weights
 
 
 class ADMM:
@@ -68,7 +68,7 @@ class ADMM:
         checks.numbers(rho=rho)
         if not 0 < rho < math.inf:
             raise ValueError(f"rho must be positive and finite, got {rho}")
-        self.formats, self.rho = dict(formats), rho
+        self.formats, self.rho = known(formats), rho
         self.weights: dict[str, nn.Parameter] = {}
         self.copies: dict[str, Tensor] = {}
         self.duals: dict[str, Tensor] = {}
@@ -85,6 +85,7 @@ class ADMM:
     @torch.no_grad()
     def before_step(self, state: State) -> None:
         """Renew copies and duals in the first step of an epoch; add the penalty's gradient."""
+        checks.instances(State, state=state)
         if self.updates == state.epoch:
             self._update()
         for name, weight in self.weights.items():
@@ -107,6 +108,7 @@ class ADMM:
 
     def on_epoch(self, state: State) -> None:
         """Enter the residuals into the history."""
+        checks.instances(State, state=state)
         state.history.rows[-1].update(self.residuals)
 
     def penalty(self) -> float:
@@ -133,6 +135,11 @@ class ADMM:
 
     def load_state_dict(self, state: dict) -> None:
         """Take over the state of a checkpoint; ``ValueError`` if it is that of other layers."""
+        checks.mappings(state=state)
+        missing = sorted({"copies", "duals", "residuals", "updates", "projections"} - set(state))
+        if missing:
+            raise ValueError(f"state: {missing[0]!r} is missing")
+        checks.mappings(**{f"state[{name!r}]": state[name] for name in ("copies", "duals", "residuals")})
         if state["copies"].keys() != self.weights.keys():
             raise ValueError(f"state: copies of {sorted(state['copies'])} do not fit the layers {sorted(self.weights)}")
         for mine, stored in ((self.copies, state["copies"]), (self.duals, state["duals"])):
@@ -176,14 +183,15 @@ class Projected:
     """
 
     def __init__(self, formats: Mapping[str, Format], every: str = "step") -> None:
-        if every not in ("step", "epoch"):
+        if not isinstance(every, str) or every not in ("step", "epoch"):
             raise ValueError(f'every must be "step" or "epoch", got {every!r}')
-        self.formats, self.every = dict(formats), every
+        self.formats, self.every = known(formats), every
         self.weights: dict[str, nn.Parameter] = {}
         self.projections = 0
 
     def on_start(self, state: State) -> None:
         """Find the kernels."""
+        checks.instances(State, state=state)
         if self.every == "epoch" and state.steps_per_epoch is None:
             raise ValueError('every must be "step" where the batches have no length, got "epoch"')
         self.weights, self.projections = trained_weights(state, self.formats), 0
@@ -191,6 +199,7 @@ class Projected:
     @torch.no_grad()
     def on_step(self, state: State) -> None:
         """Project."""
+        checks.instances(State, state=state)
         if self.every == "step" or state.batch == state.steps_per_epoch:
             for name, weight in self.weights.items():
                 weight.copy_(self.formats[name].project(_plain(weight)))
@@ -201,7 +210,9 @@ class Projected:
         return {"projections": self.projections}
 
     def load_state_dict(self, state: dict) -> None:
-        """Take over the count of a checkpoint."""
+        """Take over the count of a checkpoint; ``ValueError`` if it has none."""
+        checks.mappings(state=state)
+        checks.whole(**{"state['projections']": state.get("projections")})
         self.projections = state["projections"]
 
 
@@ -217,10 +228,11 @@ class Distances:
     """
 
     def __init__(self, formats: Mapping[str, Format]) -> None:
-        self.formats = dict(formats)
+        self.formats = known(formats)
 
     def on_epoch(self, state: State) -> None:
         """Measure."""
+        checks.instances(State, state=state)
         found = distances(state.model, self.formats)
         row = {f"distance.{name}": value for name, value in found.items()}
         state.history.rows[-1].update({"distance": sum(found.values()) / len(found), **row})
@@ -268,6 +280,7 @@ def needed_rho(steps: int, learning_rate: float, momentum: float = 0.9, exponent
 
 def trained_weights(state: State, formats: Mapping[str, Format]) -> dict[str, nn.Parameter]:
     """Return the named weights; ``ValueError`` where the optimiser of the run does not train one of them."""
+    checks.instances(State, state=state)
     found = weights(state.model, formats)
     for name, weight in found.items():
         if group_of(state.optimizer, weight) is None:

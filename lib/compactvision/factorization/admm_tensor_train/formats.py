@@ -62,6 +62,9 @@ class TensorTrain:
 
     def project(self, kernel: Tensor) -> Tensor:
         """Return the kernel behind TT-SVD, :func:`~compactvision.models.factorised.tt_svd`."""
+        checks.floating(kernel=kernel)
+        if kernel.dim() not in (2, 4):
+            raise ValueError(f"kernel must have two or four dimensions, got {tuple(kernel.shape)}")
         out_modes = self.out_modes or kernel.shape[:1]
         in_modes = self.in_modes or kernel.shape[1:2]
         if kernel.dim() == 2:
@@ -88,6 +91,7 @@ class Tucker:
 
     def project(self, kernel: Tensor) -> Tensor:
         """Return the kernel behind tensorly's ``partial_tucker``."""
+        _four(kernel)
         core, (a, b) = self._factors(kernel)
         return torch.einsum("pqhw,op,iq->oihw", core, a, b).to(kernel.dtype)
 
@@ -121,6 +125,7 @@ class CP:
 
     def project(self, kernel: Tensor) -> Tensor:
         """Return the kernel behind tensorly's ``parafac``."""
+        _four(kernel)
         from tensorly.cp_tensor import cp_to_tensor
         from tensorly.decomposition import parafac
 
@@ -131,6 +136,7 @@ class CP:
 
     def parameters(self, kernel: Tensor) -> int:
         """Return the numbers in the three matrices."""
+        _four(kernel)
         return self.rank * (kernel.shape[0] + kernel[0, 0].numel() + kernel.shape[1])
 
 
@@ -145,6 +151,7 @@ class Ring:
 
     def project(self, kernel: Tensor) -> Tensor:
         """Return the kernel behind tensorly's ``tensor_ring``."""
+        _four(kernel)
         from tensorly.decomposition import tensor_ring
         from tensorly.tr_tensor import tr_to_tensor
 
@@ -155,6 +162,7 @@ class Ring:
 
     def parameters(self, kernel: Tensor) -> int:
         """Return the numbers in the three cores."""
+        _four(kernel)
         sizes = kernel.shape[0], kernel[0, 0].numel(), kernel.shape[1]
         closed = (*self.ranks, self.ranks[0])
         return sum(left * size * right for left, size, right in zip(closed[:-1], sizes, closed[1:], strict=True))
@@ -185,6 +193,11 @@ def decompose(model: nn.Module, formats: Mapping[str, TensorTrain | Tucker]) -> 
     >>> measure.parameters(model) - measure.parameters(small)
     61408
     """
+    checks.networks(model=model)
+    checks.mappings(formats=formats)
+    for name, format_ in formats.items():
+        if isinstance(format_, type) or not callable(getattr(format_, "layer", None)):
+            raise ValueError(f"formats[{name!r}] must be a TensorTrain or Tucker, got {checks.shown(format_)}")
 
     def changed(name: str):
         def change(layer: nn.Module) -> nn.Module:
@@ -238,8 +251,7 @@ def weights(model: nn.Module, formats: Mapping[str, Format]) -> dict[str, nn.Par
         If ``formats`` is empty, the network has no layer of a name, or it is no convolution or linear layer.
     """
     checks.networks(model=model)
-    checks.mappings(formats=formats)
-    if not formats:
+    if not known(formats):
         raise ValueError("formats must name at least one layer, got none")
     modules = dict(model.named_modules())
     for name in formats:
@@ -252,6 +264,22 @@ def weights(model: nn.Module, formats: Mapping[str, Format]) -> dict[str, nn.Par
         if getattr(modules[name], "groups", 1) != 1:
             raise ValueError(f"formats: layer {name!r} must have groups=1, got {modules[name].groups}")
     return {name: modules[name].weight for name in formats}
+
+
+def known(formats: Mapping[str, Format]) -> dict[str, Format]:
+    """Return a copy of a table of formats; ``ValueError`` where an entry cannot project."""
+    checks.mappings(formats=formats)
+    for name, format_ in formats.items():
+        if isinstance(format_, type) or not callable(getattr(format_, "project", None)):
+            raise ValueError(f"formats[{name!r}] must be a format such as TensorTrain, got {checks.shown(format_)}")
+    return dict(formats)
+
+
+def _four(kernel: Tensor) -> None:
+    """Refuse what is no kernel of a convolution, for formats that know no other."""
+    checks.floating(kernel=kernel)
+    if kernel.dim() != 4 or not kernel.numel() or not kernel.isfinite().all():
+        raise ValueError(f"kernel must be finite, of shape (C_out, C_in, K_h, K_w), got {checks.shown(kernel)}")
 
 
 def _tensorly():

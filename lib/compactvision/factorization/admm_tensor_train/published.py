@@ -11,6 +11,7 @@ from importlib import resources
 import torch
 from torch import nn
 
+from compactvision import _checks as checks
 from compactvision import measure, models
 from compactvision.models.factorised import Factorised
 
@@ -50,6 +51,7 @@ class Published:
 
     def formats(self, model: nn.Module) -> dict[str, TensorTrain]:
         """Return the formats of the network's layers; a Tucker-2 kernel counts as a train with the same ranks."""
+        checks.networks(model=model)
         convolutions = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
         found = {}
         for name, module in convolutions.items():
@@ -101,6 +103,7 @@ def count(table: Published) -> Counts:
     >>> counts.parameters, [round(factor, 3) for factor in counts.factors]
     ((464154, 166664), [2.785, 1.465, 1.47])
     """
+    checks.instances(Published, table=table)
     dense = table.build()
     formats = table.formats(dense)
     return counted(dense, decompose(dense, formats), formats, table.side)
@@ -108,6 +111,13 @@ def count(table: Published) -> Counts:
 
 def counted(dense: nn.Module, small: nn.Module, formats: Mapping[str, TensorTrain], side: int) -> Counts:
     """Return the counts of a network and its decomposed copy for images of (3, side, side)."""
+    checks.networks(dense=dense, small=small)
+    checks.mappings(formats=formats)
+    checks.counts(side=side)
+    held = dict(dense.named_modules()).keys() & dict(small.named_modules()).keys()
+    unknown = [name for name in formats if name not in held]
+    if unknown:
+        raise ValueError(f"formats: not both networks have a layer {unknown[0]!r}")
     shape = (3, side, side)
     by_name = [measure.macs_by_module(model, shape, cumulative=True) for model in (dense, small)]
     pairs = {name: (dense.get_submodule(name), small.get_submodule(name)) for name in formats}

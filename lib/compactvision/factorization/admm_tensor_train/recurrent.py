@@ -48,6 +48,7 @@ class ColumnLSTM(nn.Module):
     ) -> None:
         super().__init__()
         checks.counts(num_classes=num_classes, hidden=hidden, column=column)
+        checks.generators(generator=generator)
         self.column = column
         self.input = nn.Linear(column, 4 * hidden)
         self.hidden = nn.Linear(hidden, 4 * hidden, bias=False)
@@ -57,6 +58,7 @@ class ColumnLSTM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (B, C, H, W) with ``C H`` numbers in a column to logits (B, num_classes)."""
+        checks.floating(x=x)
         if x.dim() != 4 or x.shape[1] * x.shape[2] != self.column:
             raise ValueError(f"x must have shape (B, C, H, W) with C H = {self.column}, got {tuple(x.shape)}")
         driven = self.input(x.flatten(1, 2).transpose(1, 2))  # (B, W, 4 hidden): all columns at once

@@ -83,6 +83,7 @@ def decomposable(model: nn.Module, example_inputs: ExampleInputs) -> list[str]:
     >>> len(selection.decomposable(models.resnet20(), (3, 32, 32)))
     18
     """
+    checks.networks(model=model)
     convolutions = [
         (name, module) for name, module in _calls(model, example_inputs, nn.Conv2d) if math.prod(module.kernel_size) > 1
     ]
@@ -146,6 +147,8 @@ def select_ranks(
     for name, value, known in (("count", count, ("macs", "parameters")), ("rule", rule, tuple(_RULES))):
         if value not in known:
             raise ValueError(f"{name} must be one of {known}, got {value!r}")
+    if layers is not None and (isinstance(layers, str) or not hasattr(layers, "__iter__")):
+        raise ValueError(f"layers must be names of layers, got {checks.shown(layers)}")
     chosen = decomposable(model, example_inputs) if layers is None else list(layers)
     found = _measured(model, example_inputs, chosen)
     dense = measure.parameters(model) if count == "parameters" else measure.macs(model, example_inputs)

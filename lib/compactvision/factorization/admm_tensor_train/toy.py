@@ -18,7 +18,17 @@ from compactvision import _checks as checks
 
 
 def largest(values: Tensor, rank: int) -> Tensor:
-    """Return the ``rank`` entries that are largest in size in their places, 0 elsewhere: the projection, (n,)."""
+    """Return the ``rank`` entries that are largest in size in their places, 0 elsewhere: the projection, (n,).
+
+    Raises
+    ------
+    ValueError
+        If ``values`` is no vector, or ``rank`` not between 0 and its length.
+    """
+    checks.tensors(values=values)
+    checks.whole(rank=rank)
+    if values.dim() != 1 or not 0 <= rank <= len(values):
+        raise ValueError(f"rank must be 0 to the length of the vector values, got {rank} and {tuple(values.shape)}")
     kept = values.abs().topk(rank).indices
     return torch.zeros_like(values).index_copy(0, kept, values[kept])
 
@@ -58,8 +68,8 @@ def admm_path(
     >>> w.round(decimals=4), u.round(decimals=4)
     (tensor([4., 3., 0., 0.], dtype=torch.float64), tensor([0., 0., 2., 1.], dtype=torch.float64))
     """
-    a = torch.as_tensor(values, dtype=torch.float64)
-    w = a.clone() if start is None else torch.as_tensor(start, dtype=torch.float64).clone()
+    a = _vector("values", values)
+    w = a.clone() if start is None else _vector("start", start)
     _check(a, rank, rho)
     if w.shape != a.shape or not w.isfinite().all():
         raise ValueError(f"start must hold {len(a)} finite numbers, got {start}")
@@ -88,12 +98,19 @@ def smallest_rho(values: Sequence[float], rank: int) -> float:
     >>> round(toy.smallest_rho([4, 3, 2, 1], rank=2), 4)
     0.6667
     """
-    a = torch.as_tensor(values, dtype=torch.float64)
+    a = _vector("values", values)
     _check(a, rank, 1.0)
     ordered = a.abs().sort(descending=True).values
     if ordered[rank - 1] == 0:
         raise ValueError(f"values must have at least {rank} entries that are not 0, got {values}")
     return float(ordered[rank] / ordered[rank - 1])
+
+
+def _vector(name: str, values: Sequence[float]) -> Tensor:
+    try:
+        return torch.as_tensor(values, dtype=torch.float64).clone()
+    except (TypeError, ValueError, RuntimeError, NotImplementedError):
+        raise ValueError(f"{name} must be a vector of finite numbers, got {checks.shown(values)}") from None
 
 
 def _check(a: Tensor, rank: int, rho: float) -> None:

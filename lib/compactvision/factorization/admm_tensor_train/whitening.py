@@ -1,7 +1,8 @@
 """The baseline that looks at images but does not train: truncation where it does not show in the outputs.
 
 Activation-whitened SVD (Yuan et al. 2023; Wang et al. 2024): with ``S = E[x x^T]`` over the pixels of some images, the
-error ``W S^(1/2)`` is truncated in place of ``W``, so directions that inputs never take cost nothing.
+error ``W S^(1/2)`` is truncated in place of ``W``, so directions that inputs never take cost nothing. Where BatchNorm
+follows and its statistics are renewed, a constant error is taken out again; ``S`` may then be a covariance.
 """
 
 from __future__ import annotations
@@ -49,7 +50,12 @@ class Whitened:
 
 
 def whitened(
-    model: nn.Module, formats: Mapping[str, TensorTrain], batches: Iterable, *, ridge: float = 1e-3
+    model: nn.Module,
+    formats: Mapping[str, TensorTrain],
+    batches: Iterable,
+    *,
+    ridge: float = 1e-3,
+    centred: bool = False,
 ) -> dict[str, Whitened]:
     """Return formats that weigh a kernel's error by the inputs that the layer reads.
 
@@ -63,6 +69,8 @@ def whitened(
         Images (B, C, H, W), a few hundred; what follows them (labels) is not looked at.
     ridge : float, default 0.001
         Share of the mean second moment that is added to each channel's, positive.
+    centred : bool, default False
+        Whether the mean of each channel is taken out first.
 
     Raises
     ------
@@ -81,12 +89,15 @@ def whitened(
     False
     """
     checks.finite(ridge=ridge)
+    checks.flags(centred=centred)
     if not ridge > 0:
         raise ValueError(f"ridge must be positive, got {ridge}")
+    checks.mappings(formats=formats)
+    checks.instances(TensorTrain, **{f"formats[{name!r}]": train for name, train in formats.items()})
     split = [name for name, train in formats.items() if train.in_modes is not None and len(train.in_modes) > 1]
     if split:
         raise ValueError(f"formats: layer {split[0]!r} splits its input channels into {formats[split[0]].in_modes}")
-    moments = _second_moments(model, formats, batches)
+    moments = _second_moments(model, formats, batches, centred)
     roots = {}
     for name, moment in moments.items():
         size = moment.diagonal().mean()
@@ -95,14 +106,17 @@ def whitened(
     return {name: Whitened(train, roots[name].float()) for name, train in formats.items()}
 
 
-def _second_moments(model: nn.Module, formats: Mapping[str, TensorTrain], batches: Iterable) -> dict[str, Tensor]:
-    sums: dict[str, Tensor] = {}
+def _second_moments(
+    model: nn.Module, formats: Mapping[str, TensorTrain], batches: Iterable, centred: bool
+) -> dict[str, Tensor]:
+    sums: dict[str, Tensor] = {}  # of the products of two channels, the last one of which is always 1
     handles = []
     for name in weights(model, formats):
 
         def add(module: nn.Module, args: tuple, name: str = name) -> None:
             x = args[0].detach().double()
             rows = x.transpose(0, 1).flatten(1) if isinstance(module, nn.Conv2d) else x.flatten(0, -2).T
+            rows = torch.cat([rows, torch.ones_like(rows[:1])])
             sums[name] = sums.get(name, 0) + (rows @ rows.T).cpu()
 
         handles.append(model.get_submodule(name).register_forward_pre_hook(add))
@@ -120,7 +134,12 @@ def _second_moments(model: nn.Module, formats: Mapping[str, TensorTrain], batche
     silent = [name for name in formats if name not in sums]
     if silent:
         raise ValueError(f"formats: layer {silent[0]!r} does not run")
-    return sums
+    if not centred:
+        return {name: total[:-1, :-1] for name, total in sums.items()}
+    return {
+        name: total[:-1, :-1] - torch.outer(total[:-1, -1], total[:-1, -1]) / total[-1, -1]
+        for name, total in sums.items()
+    }
 
 
 def _times(kernel: Tensor, matrix: Tensor) -> Tensor:

@@ -62,6 +62,7 @@ class FactorisedConv2d(Factorised):
         self.padding = padding if padding in ("same", "valid") else _pair("padding", padding, least=0)
         if padding == "same" and self.stride != (1, 1):
             raise ValueError(f"padding must be numbers where stride is not 1, got 'same' with stride={self.stride}")
+        checks.flags(bias=bias)
         self.bias = nn.Parameter(torch.zeros(out_channels, device=device, dtype=dtype)) if bias else None
 
     def description(self) -> dict[str, Any]:
@@ -98,6 +99,7 @@ class FactorisedConv2d(Factorised):
 
     def check_input(self, x: Tensor) -> None:
         """Raise a ``ValueError`` unless the input has shape (B, C_in, H, W)."""
+        _refuse_numbers(x)
         if x.dim() != 4 or x.shape[1] != self.in_channels:
             raise ValueError(f"x must have shape (B, {self.in_channels}, H, W), got {tuple(x.shape)}")
 
@@ -158,6 +160,7 @@ class FactorisedLinear(Factorised):
         super().__init__(ranks)
         checks.counts(in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
+        checks.flags(bias=bias)
         self.bias = nn.Parameter(torch.zeros(out_features, device=device, dtype=dtype)) if bias else None
 
     def description(self) -> dict[str, Any]:
@@ -177,6 +180,7 @@ class FactorisedLinear(Factorised):
 
     def check_input(self, x: Tensor) -> None:
         """Raise a ``ValueError`` unless the input has shape (..., C_in)."""
+        _refuse_numbers(x)
         if x.dim() < 1 or x.shape[-1] != self.in_features:
             raise ValueError(f"x must have shape (..., {self.in_features}), got {tuple(x.shape)}")
 
@@ -205,6 +209,11 @@ def factors_std(variance: float, inner: Sequence[int], factors: int) -> float:
     the product of the ranks ``inner`` and of the factors' variances.
     """
     return (variance / math.prod(inner)) ** (1 / (2 * factors))
+
+
+def _refuse_numbers(x: Tensor) -> None:
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise ValueError(f"x must be a floating-point tensor, got {checks.shown(x)}")
 
 
 def _pair(name: str, value: Size, *, least: int = 1) -> tuple[int, int]:

@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
+
 Size = int | Sequence[int]
 
 
@@ -58,6 +60,13 @@ class Factorised(nn.Module):
     def set_kernel_(self, kernel: Tensor) -> None:
         """Set the factors to those of the kernel, as near as the ranks allow; no gradient goes through this."""
         raise NotImplementedError
+
+    def check_kernel(self, kernel: Tensor) -> None:
+        """Raise a ``ValueError`` unless a kernel has the shape of this layer's and holds numbers."""
+        checks.floating(kernel=kernel)
+        wanted = tuple(self.kernel().shape)
+        if tuple(kernel.shape) != wanted:
+            raise ValueError(f"kernel must have shape {wanted}, got {tuple(kernel.shape)}")
 
     def dense(self) -> nn.Module:
         """Return the dense layer with the rebuilt kernel and a copy of the bias."""
@@ -129,7 +138,8 @@ class Factorised(nn.Module):
             If the layer is of another kind, has groups or pads with anything but zeros, and as for
             :meth:`from_kernel`.
         """
-        made = cls.from_kernel(layer.weight.detach(), ranks, bias=layer.bias, **cls._settings_of(layer), **options)
+        settings = cls._settings_of(layer)
+        made = cls.from_kernel(layer.weight.detach(), ranks, bias=layer.bias, **settings, **options)
         made.train(layer.training)
         return made
 

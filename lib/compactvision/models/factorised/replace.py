@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 
 from torch import nn
 
+from compactvision import _checks as checks
+
 
 def with_layers(model: nn.Module, change: Mapping[str, Callable[[nn.Module], nn.Module]]) -> nn.Module:
     """Return a copy of a network in which each named layer is what its function makes of it.
@@ -31,11 +33,15 @@ def with_layers(model: nn.Module, change: Mapping[str, Callable[[nn.Module], nn.
     >>> with_layers(model, {"0": lambda conv: TTConv2d.from_layer(conv, (4, 4))})[0].ranks
     (4, 4)
     """
+    checks.networks(model=model)
+    checks.mappings(change=change)
+    checks.functions(1, networks=True, **{f"change[{name!r}]": function for name, function in change.items()})
     unknown = [name for name in change if not name or name not in dict(model.named_modules(remove_duplicate=False))]
     if unknown:
         raise ValueError(f"change: the network has no layer {unknown[0]!r}")
     model = copy.deepcopy(model)
     made = {name: function(model.get_submodule(name)) for name, function in change.items()}
+    checks.networks(**{f"change[{name!r}] gives what": layer for name, layer in made.items()})
     for name, layer in made.items():
         replace_(model, name, layer)
     return model

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
 from compactvision.models.factorised.base import FactorisedConv2d, Size, factors_std
 
 
@@ -66,6 +67,7 @@ class SVDConv2d(FactorisedConv2d):
         **settings: Any,
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, ranks, device=device, dtype=dtype, **settings)
+        checks.generators(generator=generator)
         if len(self.requested) != 1:
             raise ValueError(f"ranks must be one whole number, got {self.requested}")
         area = math.prod(self.kernel_size)
@@ -85,6 +87,7 @@ class SVDConv2d(FactorisedConv2d):
     @torch.no_grad()
     def set_kernel_(self, kernel: Tensor) -> None:
         """Set the factors by the SVD of a kernel (C_out, C_in, K_h, K_w)."""
+        self.check_kernel(kernel)
         if not kernel.isfinite().all():
             raise ValueError("kernel must be finite, got NaN or infinity in it")
         matrix = kernel.flatten(1).to(torch.promote_types(kernel.dtype, torch.float32))

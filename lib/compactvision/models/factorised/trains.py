@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from compactvision import _checks as checks
 from compactvision.models.factorised.factors import whole_numbers
 
 
@@ -32,14 +33,19 @@ def feasible_ranks(modes: Sequence[int], ranks: Sequence[int]) -> tuple[int, ...
     >>> feasible_ranks((32, 9, 16), (100, 100))
     (32, 16)
     """
-    if len(ranks) != len(modes) - 1:
-        raise ValueError(f"ranks must hold {len(modes) - 1} numbers for the modes {tuple(modes)}, got {tuple(ranks)}")
-    ranks = whole_numbers("ranks", tuple(ranks))
+    modes, ranks = _fitting(modes, ranks)
     found, left = [], 1
     for k, rank in enumerate(ranks):
         left = min(rank, left * modes[k], math.prod(modes[k + 1 :]))
         found.append(left)
     return tuple(found)
+
+
+def _fitting(modes: Sequence[int], ranks: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    modes, ranks = whole_numbers("modes", modes), whole_numbers("ranks", ranks)
+    if len(ranks) != len(modes) - 1:
+        raise ValueError(f"ranks must hold {len(modes) - 1} numbers for the modes {modes}, got {ranks}")
+    return modes, ranks
 
 
 def tt_parameters(modes: Sequence[int], ranks: Sequence[int]) -> int:
@@ -51,6 +57,7 @@ def tt_parameters(modes: Sequence[int], ranks: Sequence[int]) -> int:
     >>> tt_parameters((8, 4, 9, 4, 4), (8, 16, 10, 4))
     2192
     """
+    modes, ranks = _fitting(modes, ranks)
     inner = (1, *ranks, 1)
     return sum(left * mode * right for left, mode, right in zip(inner[:-1], modes, inner[1:], strict=True))
 
@@ -87,9 +94,10 @@ def tt_svd(tensor: Tensor, ranks: Sequence[int]) -> list[Tensor]:
     >>> tt_tensor(tt_svd(matrix, (2,))).diagonal().round(decimals=4)
     tensor([4., 3., 0., 0.])
     """
+    checks.tensors(tensor=tensor)
     if tensor.dim() < 2:
         raise ValueError(f"tensor must have at least 2 dimensions, got shape {tuple(tensor.shape)}")
-    if not tensor.is_floating_point() or tensor.is_complex():
+    if not tensor.is_floating_point():
         raise ValueError(f"tensor must be floating-point, got {tensor.dtype}")
     if not tensor.numel():
         raise ValueError(f"tensor must not be empty, got shape {tuple(tensor.shape)}")
@@ -122,8 +130,28 @@ def _leading(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 
 def tt_tensor(cores: Sequence[Tensor]) -> Tensor:
-    """Return the tensor (n_1, ..., n_d) that cores of shape (r_{k-1}, n_k, r_k) stand for."""
+    """Return the tensor (n_1, ..., n_d) that cores of shape (r_{k-1}, n_k, r_k) stand for.
+
+    Raises
+    ------
+    ValueError
+        If the cores are no list of tensors of such shapes and of one dtype.
+    """
+    _refuse_loose(cores)
     product = cores[0].flatten(0, 1)  # (n_1, r_1)
     for core in cores[1:]:
         product = (product @ core.flatten(1)).reshape(-1, core.shape[2])  # (n_1 ... n_k, r_k)
     return product.reshape([core.shape[1] for core in cores])
+
+
+def _refuse_loose(cores: Sequence[Tensor]) -> None:
+    if not isinstance(cores, (list, tuple)) or not cores:
+        raise ValueError(f"cores must be a list of tensors that is not empty, got {checks.shown(cores)}")
+    for core in cores:
+        checks.floating(cores=core)
+    shapes = [tuple(core.shape) for core in cores]
+    ends = [1, *(shape[-1] for shape in shapes if shape)]
+    if any(len(shape) != 3 or shape[0] != left for shape, left in zip(shapes, ends, strict=False)) or ends[-1] != 1:
+        raise ValueError(f"cores must have shapes (r_k-1, n_k, r_k) that follow on each other, got {shapes}")
+    if len({core.dtype for core in cores}) > 1:
+        raise ValueError(f"cores must have one dtype, got {[core.dtype for core in cores]}")

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
 from compactvision.models.factorised.base import FactorisedConv2d, FactorisedLinear, factors_std
 from compactvision.models.factorised.factors import Size, whole_numbers
 from compactvision.models.factorised.trains import feasible_ranks, tt_svd, tt_tensor
@@ -90,6 +91,7 @@ class TTConv2d(FactorisedConv2d):
 
     def set_kernel_(self, kernel: Tensor) -> None:
         """Set the cores by TT-SVD of a kernel (C_out, C_in, K_h, K_w)."""
+        self.check_kernel(kernel)
         _set_cores_(self.cores, tt_svd(to_modes(kernel, self.out_modes, self.in_modes), self.ranks))
 
     def description(self) -> dict[str, Any]:
@@ -175,6 +177,7 @@ class TTLinear(FactorisedLinear):
 
     def set_kernel_(self, kernel: Tensor) -> None:
         """Set the cores by TT-SVD of a weight (C_out, C_in)."""
+        self.check_kernel(kernel)
         _set_cores_(self.cores, tt_svd(kernel.reshape(self.modes), self.ranks))
 
     def description(self) -> dict[str, Any]:
@@ -200,12 +203,37 @@ class TTLinear(FactorisedLinear):
 
 
 def to_modes(kernel: Tensor, out_modes: Sequence[int], in_modes: Sequence[int]) -> Tensor:
-    """Return a kernel (O, I, K_h, K_w) as a tensor (O_1, ..., O_m, K_h K_w, I_1, ..., I_n)."""
+    """Return a kernel (O, I, K_h, K_w) as a tensor (O_1, ..., O_m, K_h K_w, I_1, ..., I_n).
+
+    Raises
+    ------
+    ValueError
+        If the kernel has not four dimensions, or modes do not multiply to its channels.
+    """
+    checks.floating(kernel=kernel)
+    if kernel.dim() != 4:
+        raise ValueError(f"kernel must have shape (C_out, C_in, K_h, K_w), got {tuple(kernel.shape)}")
+    out_modes = _split("out_modes", out_modes, kernel.shape[0])
+    in_modes = _split("in_modes", in_modes, kernel.shape[1])
     return kernel.flatten(2).transpose(1, 2).reshape(*out_modes, -1, *in_modes)
 
 
 def from_modes(tensor: Tensor, out_channels: int, in_channels: int, kernel_size: Sequence[int]) -> Tensor:
-    """Return the kernel (O, I, K_h, K_w) of a tensor made by :func:`to_modes`."""
+    """Return the kernel (O, I, K_h, K_w) of a tensor made by :func:`to_modes`.
+
+    Raises
+    ------
+    ValueError
+        If the tensor has another number of entries.
+    """
+    checks.floating(tensor=tensor)
+    checks.counts(out_channels=out_channels, in_channels=in_channels)
+    kernel_size = whole_numbers("kernel_size", kernel_size)
+    if len(kernel_size) != 2 or tensor.numel() != out_channels * in_channels * math.prod(kernel_size):
+        raise ValueError(
+            f"tensor of shape {tuple(tensor.shape)} does not fit out_channels={out_channels}, "
+            f"in_channels={in_channels} and kernel_size={kernel_size}"
+        )
     flat = tensor.reshape(out_channels, math.prod(kernel_size), in_channels)
     return flat.transpose(1, 2).reshape(out_channels, in_channels, *kernel_size)
 
@@ -218,6 +246,7 @@ def _split(name: str, modes: Size | None, size: int) -> tuple[int, ...]:
 
 
 def _random_cores(modes, ranks, variance, generator, device, dtype) -> nn.ParameterList:
+    checks.generators(generator=generator)
     std = factors_std(variance, ranks, len(modes))
     inner = (1, *ranks, 1)
     cores = nn.ParameterList()
