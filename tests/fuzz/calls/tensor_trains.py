@@ -147,7 +147,19 @@ FREE: dict[str, tuple[str, ...]] = {
     f"{TT}formats.known": ("formats:unknown key", "formats:number for a key"),  # names are the network's affair
     f"{TT}formats.weights": ("model:of nan",),
     f"{TT}toy.admm_path": ("values:of -1",),  # any numbers
-    f"{TT}whitening.whitened": ("batches:fewer targets",),  # labels are not looked at
+    f"{TT}toy.smallest_rho": ("values:of -1",),
+    f"{TT}whitening.whitened": tuple(  # labels are not looked at
+        f"batches:{each}"
+        for each in (
+            "fewer targets",
+            "targets as floats",
+            "targets of two dimensions",
+            "triples",
+            "negative targets",
+            "targets out of range",
+            "without targets",
+        )
+    ),
     f"{LAYERS}tt_layers.TTLinear": ("ranks:a number",),  # one number stands for a tuple of one
     f"{TT}published.Published.formats": ("model:of nan",),
     f"{TT}published.counted": ("dense:of nan", "small:of nan"),

@@ -213,6 +213,8 @@ class Projected:
         """Take over the count of a checkpoint; ``ValueError`` if it has none."""
         checks.mappings(state=state)
         checks.whole(**{"state['projections']": state.get("projections")})
+        if state["projections"] < 0:
+            raise ValueError(f"state: projections must be at least 0, got {state['projections']}")
         self.projections = state["projections"]
 
 

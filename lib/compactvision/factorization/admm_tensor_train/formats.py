@@ -97,6 +97,7 @@ class Tucker:
 
     def layer(self, dense: nn.Module) -> TTConv2d:
         """Return the three convolutions, as the layer of a tensor train with the same kernel."""
+        checks.materialised(dense=dense)
         made = TTConv2d.from_layer(dense, (self.out_rank, self.in_rank))
         core, (a, b) = self._factors(dense.weight.detach())
         values = a[None], core.flatten(2).transpose(1, 2), b.T[:, :, None]  # (1, O, p), (p, K_h K_w, q), (q, I, 1)
@@ -130,8 +131,11 @@ class CP:
         from tensorly.decomposition import parafac
 
         tensor = to_modes(kernel.detach(), kernel.shape[:1], kernel.shape[1:2])
-        with _tensorly():
-            near = cp_to_tensor(parafac(tensor.float(), self.rank, n_iter_max=50, init="svd", random_state=0))
+        try:
+            with _tensorly():
+                near = cp_to_tensor(parafac(tensor.float(), self.rank, n_iter_max=50, init="svd", random_state=0))
+        except torch.linalg.LinAlgError as error:
+            raise ValueError(f"kernel has a lower rank than the {self.rank} terms that it is asked for") from error
         return from_modes(near, *kernel.shape[:2], kernel.shape[2:]).to(kernel.dtype).contiguous()
 
     def parameters(self, kernel: Tensor) -> int:
@@ -234,10 +238,13 @@ def distances(model: nn.Module, formats: Mapping[str, Format]) -> dict[str, floa
     ValueError
         As for :func:`projected`.
     """
+    checks.materialised(model=model)
     found = {}
     for name, weight in weights(model, formats).items():
         kernel = weight.detach().contiguous()
         size = kernel.norm()
+        if not size.isfinite():
+            raise ValueError(f"model: the kernel of layer {name!r} is not finite")
         found[name] = float((kernel - formats[name].project(kernel)).norm() / size) if size > 0 else 0.0
     return found
 

@@ -15,7 +15,7 @@ from compactvision import _checks as checks
 from compactvision import measure, models
 from compactvision.models.factorised import Factorised
 
-from .formats import TensorTrain, decompose
+from .formats import TensorTrain, decompose, known
 
 SPLITS = {16: (4, 4), 32: (8, 4), 64: (8, 8), 128: (16, 8), 256: (16, 16), 512: (32, 16)}
 """How the published code splits output channels; input channels are split the other way round."""
@@ -112,7 +112,7 @@ def count(table: Published) -> Counts:
 def counted(dense: nn.Module, small: nn.Module, formats: Mapping[str, TensorTrain], side: int) -> Counts:
     """Return the counts of a network and its decomposed copy for images of (3, side, side)."""
     checks.networks(dense=dense, small=small)
-    checks.mappings(formats=formats)
+    formats = known(formats)
     checks.counts(side=side)
     held = dict(dense.named_modules()).keys() & dict(small.named_modules()).keys()
     unknown = [name for name in formats if name not in held]

@@ -61,6 +61,9 @@ class ColumnLSTM(nn.Module):
         checks.floating(x=x)
         if x.dim() != 4 or x.shape[1] * x.shape[2] != self.column:
             raise ValueError(f"x must have shape (B, C, H, W) with C H = {self.column}, got {tuple(x.shape)}")
+        own = self.classifier.weight
+        if x.dtype != own.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise ValueError(f"x must be {own.dtype}, as the network is, got {x.dtype}")
         driven = self.input(x.flatten(1, 2).transpose(1, 2))  # (B, W, 4 hidden): all columns at once
         state = memory = driven.new_zeros(len(x), self.hidden.in_features)
         for column in driven.unbind(1):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from compactvision import _checks as checks
+from compactvision._failures import run
 from compactvision import measure
 from compactvision.measure import ExampleInputs, evaluating
 from compactvision.measure.state import inputs_from
@@ -208,6 +209,7 @@ def _tails(kernel: Tensor) -> tuple[Tensor, Tensor]:
 def _measured(model: nn.Module, example_inputs: ExampleInputs, names: Sequence[str]) -> dict[str, _Layer]:
     modules, pixels = dict(model.named_modules()), {}
     for name in names:
+        checks.texts(**{"a name in layers": name})
         if not isinstance(modules.get(name), nn.Conv2d) or modules[name].groups != 1:
             raise ValueError(f"layers: {name!r} is no convolution without groups of this network")
     for name, _, x, out in _calls(model, example_inputs, nn.Conv2d, shapes=True):
@@ -231,7 +233,7 @@ def _calls(model: nn.Module, example_inputs: ExampleInputs, kind: type, *, shape
             handles.append(module.register_forward_hook(note))
     try:
         with evaluating(model):
-            model(*(x[:1] for x in inputs_from(model, example_inputs)))
+            run(model, *(x[:1] for x in inputs_from(model, example_inputs)), name="example_inputs")
     finally:
         for handle in handles:
             handle.remove()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from compactvision import _checks as checks
+from compactvision._failures import run
 from compactvision.measure import evaluating
 from compactvision.measure.state import placement
 from compactvision.models.factorised import Factorised
@@ -38,9 +39,16 @@ class Whitened:
 
     def project(self, kernel: Tensor) -> Tensor:
         """Return the kernel behind truncation of the whitened one, of the same ranks."""
-        root = self.root.to(kernel)
-        near = self.train.project(_times(kernel, root))
-        return _times(near, torch.linalg.inv(root)).contiguous()
+        checks.floating(kernel=kernel)
+        if kernel.dim() not in (2, 4) or kernel.shape[1] != len(self.root):
+            shape = f"(C_out, {len(self.root)}, ...)"
+            raise ValueError(
+                f"kernel must be that of a convolution or a linear layer, {shape}, got {checks.shown(kernel)}"
+            )
+        wide = kernel.double() if kernel.dtype == torch.float64 else kernel.float()
+        root = self.root.to(wide)
+        near = self.train.project(_times(wide, root))
+        return _times(near, torch.linalg.inv(root)).contiguous().to(kernel.dtype)
 
     def layer(self, dense: nn.Module) -> Factorised:
         """Return the factorised layer: the projected kernel has the ranks, so its own cores are exact."""
@@ -88,6 +96,7 @@ def whitened(
     >>> formats.projected(model, found).layer1[0].conv1.weight.equal(model.layer1[0].conv1.weight)
     False
     """
+    checks.materialised(model=model)
     checks.finite(ridge=ridge)
     checks.flags(centred=centred)
     if not ridge > 0:
@@ -97,11 +106,16 @@ def whitened(
     split = [name for name, train in formats.items() if train.in_modes is not None and len(train.in_modes) > 1]
     if split:
         raise ValueError(f"formats: layer {split[0]!r} splits its input channels into {formats[split[0]].in_modes}")
+    if isinstance(batches, (str, bytes, Mapping)) or not isinstance(batches, Iterable):
+        raise ValueError(f"batches must be tensors or tuples that begin with one, got {checks.shown(batches)}")
     moments = _second_moments(model, formats, batches, centred)
     roots = {}
     for name, moment in moments.items():
         size = moment.diagonal().mean()
-        values, vectors = torch.linalg.eigh(moment + ridge * size * torch.eye(len(moment), dtype=moment.dtype))
+        moment = moment + ridge * size * torch.eye(len(moment), dtype=moment.dtype)
+        if not moment.isfinite().all():
+            raise ValueError(f"model, batches, ridge: the moments of layer {name!r} are not finite")
+        values, vectors = torch.linalg.eigh(moment)
         roots[name] = (vectors * values.clamp(min=float(ridge * size) / 2).sqrt()) @ vectors.T
     return {name: Whitened(train, roots[name].float()) for name, train in formats.items()}
 
@@ -124,8 +138,12 @@ def _second_moments(
         read = 0
         with torch.no_grad(), evaluating(model):
             for batch in batches:
+                images = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
+                checks.tensors(batches=images)
+                if images.numel() == 0:
+                    raise ValueError(f"batches must hold images, got an empty batch of shape {tuple(images.shape)}")
                 read += 1
-                model((batch if isinstance(batch, Tensor) else batch[0]).to(placement(model)[0]))
+                run(model, images.to(placement(model)[0]), name="batches")
     finally:
         for handle in handles:
             handle.remove()

@@ -63,6 +63,7 @@ class FactorisedConv2d(Factorised):
         if padding == "same" and self.stride != (1, 1):
             raise ValueError(f"padding must be numbers where stride is not 1, got 'same' with stride={self.stride}")
         checks.flags(bias=bias)
+        _place(device, dtype)
         self.bias = nn.Parameter(torch.zeros(out_channels, device=device, dtype=dtype)) if bias else None
 
     def description(self) -> dict[str, Any]:
@@ -102,6 +103,12 @@ class FactorisedConv2d(Factorised):
         _refuse_numbers(x)
         if x.dim() != 4 or x.shape[1] != self.in_channels:
             raise ValueError(f"x must have shape (B, {self.in_channels}, H, W), got {tuple(x.shape)}")
+        _refuse_elsewhere(x, self)
+        for place, size in enumerate(x.shape[2:]):
+            reach = self.dilation[place] * (self.kernel_size[place] - 1) + 1
+            around = 0 if self.padding == "valid" else reach - 1 if self.padding == "same" else 2 * self.padding[place]
+            if size < 1 or size + around < reach:
+                raise ValueError(f"x must have at least {reach} pixels with padding, got shape {tuple(x.shape)}")
 
     @classmethod
     def _sizes_of(cls, kernel: Tensor) -> tuple:
@@ -161,6 +168,7 @@ class FactorisedLinear(Factorised):
         checks.counts(in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
         checks.flags(bias=bias)
+        _place(device, dtype)
         self.bias = nn.Parameter(torch.zeros(out_features, device=device, dtype=dtype)) if bias else None
 
     def description(self) -> dict[str, Any]:
@@ -183,6 +191,7 @@ class FactorisedLinear(Factorised):
         _refuse_numbers(x)
         if x.dim() < 1 or x.shape[-1] != self.in_features:
             raise ValueError(f"x must have shape (..., {self.in_features}), got {tuple(x.shape)}")
+        _refuse_elsewhere(x, self)
 
     @classmethod
     def _sizes_of(cls, kernel: Tensor) -> tuple:
@@ -209,6 +218,21 @@ def factors_std(variance: float, inner: Sequence[int], factors: int) -> float:
     the product of the ranks ``inner`` and of the factors' variances.
     """
     return (variance / math.prod(inner)) ** (1 / (2 * factors))
+
+
+def _place(device: Any, dtype: Any) -> None:
+    if device is not None:
+        checks.device(device)
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ValueError(f"dtype must be a floating-point type, got {checks.shown(dtype)}")
+
+
+def _refuse_elsewhere(x: Tensor, layer: nn.Module) -> None:
+    """Refuse an input of another type or place than the factors, but for those that autocast turns into one."""
+    own = next(layer.parameters())
+    same_type = x.dtype == own.dtype or torch.is_autocast_enabled(x.device.type)
+    if x.device != own.device or x.layout != torch.strided or not same_type:
+        raise ValueError(f"x must be {own.dtype} on {own.device}, as the layer is, got {checks.shown(x)}")
 
 
 def _refuse_numbers(x: Tensor) -> None:

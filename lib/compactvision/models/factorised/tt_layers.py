@@ -202,8 +202,10 @@ class TTLinear(FactorisedLinear):
         return x if self.bias is None else x + self.bias.to(x.dtype)
 
 
-def to_modes(kernel: Tensor, out_modes: Sequence[int], in_modes: Sequence[int]) -> Tensor:
+def to_modes(kernel: Tensor, out_modes: Sequence[int] | None, in_modes: Sequence[int] | None) -> Tensor:
     """Return a kernel (O, I, K_h, K_w) as a tensor (O_1, ..., O_m, K_h K_w, I_1, ..., I_n).
+
+    None leaves the channels of a side in one mode.
 
     Raises
     ------
