@@ -113,7 +113,7 @@ def _one_seed(slug: str, profile: str, device: str, seed: int, recording: bool, 
         command, env=environment, pass_fds=(lock,) if posix else (), preexec_fn=_deaf_to_interrupts if posix else None
     )
     try:
-        status = _ended(process)
+        status = process.wait()
     except BaseException:
         process.terminate()
         process.wait()
@@ -124,15 +124,6 @@ def _one_seed(slug: str, profile: str, device: str, seed: int, recording: bool, 
     record = records.read(output)
     output.unlink()
     return record
-
-
-def _ended(process: subprocess.Popen) -> int:
-    """Return the exit status, looking each second: a wait without an end may sleep through a Ctrl-C."""
-    while True:
-        try:
-            return process.wait(timeout=1)
-        except subprocess.TimeoutExpired:
-            continue
 
 
 def collect(
