@@ -29,9 +29,9 @@ class Own(nn.Module):
     ],
 )
 def test_an_error_from_torch_names_the_argument_and_the_shape(call):
-    with pytest.raises(ValueError, match=r"^batches: the model fails on inputs of shape \(2, 3\): ."):
-        with explained([X], "batches"):
-            call()
+    message = r"^batches: the model fails on inputs of shape \(2, 3\): ."
+    with pytest.raises(ValueError, match=message), explained([X], "batches"):
+        call()
 
 
 @pytest.mark.parametrize("error", [RuntimeError("own"), TypeError("own"), ValueError("own"), KeyError("own")])

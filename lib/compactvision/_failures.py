@@ -6,9 +6,10 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 KINDS = (RuntimeError, TypeError, IndexError, ValueError, NotImplementedError)  # these and no class below them
 PLACES = tuple(f"{Path(torch.__file__).parent.parent / name}/" for name in ("torch", "torchvision"))
@@ -25,6 +26,12 @@ def explained(inputs: Sequence[Tensor], name: str = "example_inputs") -> Iterato
             raise
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
         raise ValueError(f"{name}: the model fails on inputs of shape {shapes}: {first_line(error)}") from error
+
+
+def run(model: nn.Module, *inputs: Tensor, name: str = "inputs") -> Any:
+    """Return what a model gives; an error from inside torch becomes a ValueError of the named argument."""
+    with explained(inputs, name):
+        return model(*inputs)
 
 
 def from_below(error: Exception) -> bool:

@@ -61,7 +61,11 @@ def percent(run: Run, name: str, profile: str | None = None, *, scale: float = 1
     return _scaled([run.values[name]], scale)
 
 
-def _scaled(values: Iterable[float], scale: float) -> list[float]:
+def _scaled(values: Iterable[Any], scale: float) -> list[Any]:
+    values = list(values)
+    if scale == 1:  # lists of numbers too
+        return values
+    checks.numbers(**{f"the value of seed {seed}": value for seed, value in enumerate(values)})
     scaled = [scale * value for value in values]
     if not all(map(math.isfinite, scaled)):
         raise ValueError(f"scale {scale} makes the values more than a float can hold")

@@ -459,7 +459,11 @@ def test_a_full_disk_behind_stdout_is_one_line(recorded):
 @pytest.mark.slow
 def test_ctrl_c_at_a_terminal_is_one_line(book, edit):
     edit(book / "notebooks" / "tiny.ipynb", 3, "import time\nprint('began', flush=True)\ntime.sleep(60)")
-    process = real("run", "tiny", "--device", "cpu", stdout=subprocess.PIPE, start_new_session=True)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, and so inherited, in the background
+    try:
+        process = real("run", "tiny", "--device", "cpu", stdout=subprocess.PIPE, start_new_session=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
     for line in process.stdout:
         if line == "began\n":
             break

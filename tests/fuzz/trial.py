@@ -71,7 +71,8 @@ def attempt(name: str, bad: Mapping[str, str]) -> tuple[str, str] | None:
         changed |= {argument: pool(valid[argument])[label](valid[argument]) for argument, label in bad.items()}
     except Exception:
         return None
-    if all(changed[argument] is valid[argument] for argument in bad):
+    bad = {argument: label for argument, label in bad.items() if changed[argument] is not valid[argument]}
+    if not bad:
         return None
     try:
         with _quiet(), _limited():

@@ -385,7 +385,7 @@ WRONG = {
     "seed must be a whole number >= 0, not -1": {"seed": -1},
     "every_steps must be a whole number > 0, not 0": {"every_steps": 0, "checkpoint": "run.pt"},
     "every_steps=5 needs a path in checkpoint": {"every_steps": 5},
-    "schedule must be callable": {"schedule": 0.1},
+    "schedule must be a function of 3 arguments": {"schedule": 0.1},
 }
 
 

@@ -178,7 +178,7 @@ def test_no_warning_where_torch_did_not_see_the_first_step():
 @pytest.mark.parametrize(
     ("schedule", "steps", "message"),
     [
-        ("cosine", 5, "schedule must be callable"),
+        ("cosine", 5, "schedule must be a function of 3 arguments"),
         (schedules.cosine(), None, r"schedule=.*cosine.* counts steps, but batches has no len"),
         (lambda optimizer, epochs, steps: 0.5, 5, "schedule must give a scheduler of torch.* not 0.5"),
     ],

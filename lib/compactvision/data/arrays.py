@@ -86,6 +86,8 @@ class ImageSet:
                 raise ValueError(f"{label} must be a tuple, got {checks.shown(values)}")
             for value in values:
                 check(**{label: value})
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"classes must differ, got {self.classes}")
 
     def __len__(self) -> int:
         return len(self.images)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from compactvision import _checks as checks
 from compactvision import hooks
+from compactvision._failures import run
 from compactvision.explanation.arguments import axes, height_and_width
 from compactvision.measure.state import evaluating
 
@@ -126,11 +127,11 @@ def wide(x: Tensor) -> Tensor:
 
 
 def _run(model: nn.Module, inputs: Tensor) -> Tensor:
+    if inputs.is_floating_point():
+        return run(model, inputs)
     try:
         return model(inputs)
     except RuntimeError as error:
-        if inputs.is_floating_point():
-            raise
         raise ValueError(f"inputs must be of a type that the model reads, got {inputs.dtype}: {error}") from error
 
 

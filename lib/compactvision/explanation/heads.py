@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from compactvision import _checks as checks
+from compactvision._failures import run
 from compactvision.explanation.arguments import axes, chosen
 from compactvision.explanation.evidence import check_floating
 from compactvision.hooks import capture
@@ -143,7 +144,7 @@ def _trace(model: nn.Module, example_inputs: Tensor, layer: nn.Module) -> tuple[
         for module in model.modules():
             if not isinstance(module, torch.jit.ScriptModule):  # takes no hooks
                 stack.callback(module.register_forward_hook(note).remove)
-        output = model(example_inputs)
+        output = run(model, example_inputs, name="example_inputs")
     return finished, output
 
 
@@ -247,7 +248,7 @@ def cache_layer(model: nn.Module, layer: str, batches: Iterable[tuple[Tensor, Te
             if head is None:
                 head = Head(model, layer, inputs[:4])
             with capture(model, layer) as captured:
-                logits = model(inputs)
+                logits = run(model, inputs, name="batches")
             classified(logits, targets, len(parts))
             parts.append((captured[layer], logits, targets))
     if head is None:

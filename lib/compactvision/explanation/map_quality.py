@@ -15,6 +15,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from compactvision import _checks as checks
+from compactvision._failures import run
 from compactvision.explanation.arguments import axes, booleans, height_and_width
 from compactvision.explanation.evidence import check_floating, check_inputs, chosen_targets
 from compactvision.measure.state import evaluating
@@ -91,7 +92,7 @@ def perturbation_curves(
     curve = []
     with evaluating(model):
         for step in range(steps + 1):
-            logits = model(torch.where(rank * steps < step * order.shape[1], end, start))
+            logits = run(model, torch.where(rank * steps < step * order.shape[1], end, start))
             chosen = chosen_targets(logits, targets)
             curve.append(_probabilities(probability, logits).gather(1, chosen[:, None])[:, 0])
     return torch.stack(curve, 1)

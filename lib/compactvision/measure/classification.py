@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from compactvision import _checks as checks
-from compactvision._failures import explained
+from compactvision._failures import run
 from compactvision.measure.batches import classified, pairs
 from compactvision.measure.state import evaluating, placement
 
@@ -120,8 +120,7 @@ def _logits(model: nn.Module, batches: Batches) -> Iterator[tuple[Tensor, Tensor
         batches = batches.batches(BATCH_SIZE, device=device)
     index = -1
     for index, (inputs, targets) in enumerate(pairs(batches, device)):
-        with explained([inputs], "batches"):
-            logits = model(inputs)
+        logits = run(model, inputs, name="batches")
         classified(logits, targets, index)
         yield logits, targets
     if index < 0:

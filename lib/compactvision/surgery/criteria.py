@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compactvision import _checks as checks
-from compactvision._failures import explained
+from compactvision._failures import run
 from compactvision.measure import evaluating
 from compactvision.measure.batches import fitting
 from compactvision.surgery.behind import maps_behind
@@ -240,9 +240,7 @@ def _gradients(
     handles = [module.register_forward_hook(keep(name)) for name, module in layers.items()]
     try:
         with torch.enable_grad():
-            with explained([inputs], "batches"):
-                answers = model(inputs)
-            value = _loss_of(loss, answers, targets)
+            value = _loss_of(loss, run(model, inputs, name="batches"), targets)
             gradients = torch.autograd.grad(value, list(outputs.values()), allow_unused=True)
     finally:
         for handle in handles:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compactvision import _checks as checks
+from compactvision._failures import run
 from compactvision.measure import evaluating
 from compactvision.measure.state import placement
 from compactvision.surgery.layers import named_layers
@@ -81,6 +82,8 @@ def reconstruct(model: nn.Module, small: nn.Module, plan: Plan, batches: Iterabl
     images = [batch[0] if isinstance(batch, (tuple, list)) and batch else batch for batch in batches]
     for image in images:
         checks.tensors(batches=image)
+        if image.numel() == 0:
+            raise ValueError(f"batches must hold images, got an empty batch of shape {tuple(image.shape)}")
     if not images:
         raise ValueError("batches must hold at least one batch, got none")
     checks.tensors(**{f"small ({name})": tensor for name, tensor in small.state_dict().items()})
@@ -168,7 +171,7 @@ def _calls(model: nn.Module, layer: nn.Module, batch: Tensor, *, outputs: bool) 
     else:
         handle = layer.register_forward_pre_hook(lambda module, args: found.append(args[0].clone()))
     try:
-        model(batch.to(placement(model)[0]))
+        run(model, batch.to(placement(model)[0]), name="batches")
     finally:
         handle.remove()
     return found

@@ -125,8 +125,7 @@ class Rates:
     """
 
     def __init__(self, optimizer: Optimizer, schedule: Callable | None, epochs: int, steps: int | None):
-        if schedule is not None and not callable(schedule):
-            raise ValueError(f"schedule must be callable (optimizer, epochs, steps) -> LRScheduler, not {schedule!r}")
+        checks.functions(3, optional=True, schedule=schedule)
         if schedule is not None and steps is None:
             raise ValueError(f"schedule={schedule!r} counts steps, but batches has no len()")
         self.optimizer, self.schedule, self.epochs, self.steps = optimizer, schedule, epochs, steps

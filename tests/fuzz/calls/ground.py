@@ -232,10 +232,11 @@ FREE: dict[str, tuple[str, ...]] = {
     **{f"measure.counts.{name}": ("model:of nan",) for name in ("macs", "macs_by_module", "operations", "summary")},
     "measure.timing.latency": ("model:of nan",),
     "models.layers.initialise_": ("model:of nan",),  # they are drawn anew
-    "data.arrays.ImageSet": ("name:unknown word", "provenance:unknown word"),  # any text
+    "data.arrays.ImageSet": ("name:unknown word", "provenance:unknown word", "provenance:empty word", "mean:of -1"),
     "surgery.reconstruction.reconstruct": tuple(  # a batch begins with its inputs; nothing else is read
-        f"batches:{each}" for each in ("triples", "negative targets", "targets out of range", "targets as floats",
-                                       "fewer targets", "targets of two dimensions")
+        f"batches:{each}"
+        for each in ("without targets", "triples", "negative targets", "targets out of range", "targets as floats",
+                     "fewer targets", "targets of two dimensions")
     ),
     "surgery.files.save": (  # whatever JSON can hold; weights as they are
         "arguments:of None", "arguments:of -1", "arguments:of text", "arguments:unknown key", "model:of nan",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from compactvision import _checks as checks
 from compactvision import surgery
+from compactvision._failures import run
 from compactvision.explanation.unit_ablation.class_drops import drops
 from compactvision.measure.batches import check_iterable, classified, pairs
 from compactvision.measure.state import evaluating, placement
@@ -95,7 +96,7 @@ def _recognised(model: nn.Module, images: Sequence[tuple[Tensor, Tensor]]) -> tu
     hits, num_classes = [], 0
     with evaluating(model):
         for index, (inputs, targets) in enumerate(images):
-            logits = model(inputs)
+            logits = run(model, inputs, name="batches")
             classified(logits, targets, index)
             hits.append(logits.argmax(1) == targets)
             num_classes = logits.shape[1]
@@ -103,4 +104,4 @@ def _recognised(model: nn.Module, images: Sequence[tuple[Tensor, Tensor]]) -> tu
 
 
 def _predictions(model: nn.Module, images: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    return torch.cat([model(inputs).argmax(1) for inputs, _ in images])
+    return torch.cat([run(model, inputs).argmax(1) for inputs, _ in images])

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from compactvision import _checks as checks
 from compactvision import hooks
+from compactvision._failures import run
 from compactvision.explanation.arguments import axes
 from compactvision.explanation.evidence import check_floating, check_inputs, chosen_targets, wide
 from compactvision.explanation.heads import Head
@@ -140,7 +141,7 @@ def bias_term(
     with torch.inference_mode(False), evaluating(model), torch.enable_grad():
         probe = inputs.detach().clone().requires_grad_()
         with hooks.replace_output(model, layer, cut), hooks.capture(model, list(modules), repeated=True) as outputs:
-            logits = model(probe.clone())
+            logits = run(model, probe.clone())
         if len(leaves) != 1:
             raise ValueError(f"layer: {layer!r} runs {len(leaves)} times in a forward pass, not once")
         chosen = chosen_targets(logits, targets)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from compactvision import _checks as checks
-from compactvision._failures import explained
+from compactvision._failures import run
 from compactvision.explanation.arguments import axes
 from compactvision.explanation.evidence import check_floating, check_inputs, chosen_targets, enlarged, scaled, wide
 from compactvision.measure.state import evaluating
@@ -73,10 +73,9 @@ def masked_scores(
         for numbers in torch.arange(images * channels, device=inputs.device).split(batch_size):
             image, channel = numbers // channels, numbers % channels
             mask = scaled(enlarged(activation[image, channel], inputs.shape[-2:]))  # (batch, height, width)
-            images_seen = inputs[image] * mask[:, None]
-            with explained([images_seen], "inputs"):
-                logits = model(images_seen)
-            scores.append(logits.gather(1, chosen_targets(logits, targets[image])[:, None])[:, 0])
+            logits = run(model, inputs[image] * mask[:, None])
+            chosen = chosen_targets(logits, targets[image])
+            scores.append(logits.gather(1, chosen[:, None])[:, 0])
     return torch.cat(scores).view(images, channels)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from compactvision import _checks as checks
 from compactvision import measure, surgery
+from compactvision._failures import run
 from compactvision.measure.batches import fitting
 from compactvision.pruning.autobot.budget import Operations, budget_loss, count_operations
 from compactvision.surgery.gating import Gate, check_gates
@@ -95,6 +96,7 @@ class LearnedGates:
         check_gates(self.graph, self.gates)
         checks.whole(step=self.step)
         checks.instances(list, history=self.history)
+        checks.mappings(**{f"history[{step}]": terms for step, terms in enumerate(self.history)})
         if self.step < 0:
             raise ValueError(f"step must not be negative, got {self.step}")
 
@@ -200,7 +202,7 @@ def learn_gates(
             inputs, labels = next(stream)
             values, gates = current()
             with surgery.gated(model, graph, gates, gate=gate, behind=behind):
-                task = _task(loss, model(inputs), labels)
+                task = _task(loss, run(model, inputs, name="batches"), labels)
             count = operations(gates)
             budget, binary = budget_loss(count, target, whole), binary_loss(values.split(sizes))
             total = task + beta * budget + gamma * binary
