@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from compactvision import _checks as checks
-from compactvision._failures import run
 from compactvision import measure
+from compactvision._failures import run
 from compactvision.measure import ExampleInputs, evaluating
 from compactvision.measure.state import inputs_from
 from compactvision.models.factorised import to_modes, tt_parameters
