@@ -164,7 +164,7 @@ class Working:
             for product in (change.square(), change * self.current, self.current.square())
         )
         gone = (self.weight * self.original.square()).sum((0, 2))
-        values = self._values_without_each() if gamma and "values" in self.kinds else torch.zeros_like(lost)
+        values = self._values_without_each() if gamma and set(self.kinds) == set(BOTH) else torch.zeros_like(lost)
         return self._importance(gamma, lost.sum() - lost + gone, slope.sum() - slope, squares.sum() - squares, values)
 
     def _values(self, gamma: float) -> Tensor:
