@@ -1,6 +1,6 @@
-"""Least squares behind a compression, and the plain search that it makes possible: which pair (channels, rank) is best.
+"""Least squares behind a compression, and the plain search that it allows: which pair (channels, rank) is best.
 
-A layer computes ``W x`` at each output pixel; ``x`` is the patch that it reads and ``S`` the mean of ``x x^T``. With the
+A layer computes ``W x`` at each output pixel; ``x`` is the patch that it reads, ``S`` the mean of ``x x^T``. With the
 kept channels in front and ``S = L L^T``, let ``Z = W L``. The first ``C'`` channels of ``x`` and a kernel of rank ``r``
 can reproduce all but a part of ``W x``: the squares of ``Z`` less the ``r`` largest eigenvalues of ``Z_c Z_c^T``, where
 ``Z_c`` has the columns of those channels. No gradient, no label and no training is needed.
@@ -25,6 +25,8 @@ from compactvision.measure.state import placement
 from compactvision.models.factorised import SVDConv2d
 from compactvision.surgery.layers import named_layers
 
+from .arguments import refuse_graph, refuse_index, refuse_infinite, refuse_rate, refuse_tensors
+from .arithmetic import saved_by
 from .costs import Choice, iso_macs
 from .gradients import kernels
 from .plans import Compression, at_budget, compression
@@ -63,7 +65,8 @@ def second_moments(graph: surgery.ChannelGraph, batches: Iterable) -> dict[str, 
     >>> moments["layer1.0.conv1"].shape
     torch.Size([144, 144])
     """
-    checks.instances(surgery.ChannelGraph, graph=graph)
+    refuse_graph(graph)
+    checks.materialised(graph=graph.model)
     checks.batches(batches=batches)
     model = graph.model
     layers = {name: model.get_submodule(graph.layers[name].path) for name in kernels(graph)}
@@ -92,6 +95,8 @@ def second_moments(graph: surgery.ChannelGraph, batches: Iterable) -> dict[str, 
     if not sums:
         raise ValueError("batches must hold at least one batch, got none")
     for name, total in sums.items():
+        if not pixels[name]:
+            raise ValueError("batches must hold images, got empty ones")
         if not total.isfinite().all():
             raise ValueError(f"batches: with them layer {name!r} reads NaN or infinity")
     return {name: total / pixels[name] for name, total in sums.items()}
@@ -139,6 +144,11 @@ class Regression:
             (counts, N): column ``r - 1`` for rank ``r``.
         """
         counts = range(1, self.shape[1] + 1) if counts is None else counts
+        if isinstance(counts, (str, bytes, Mapping)) or not isinstance(counts, Iterable) or not (counts := [*counts]):
+            raise ValueError(f"counts must be numbers of channels, got {checks.shown(counts)}")
+        for count in counts:
+            refuse_index(self.shape[1] + 1, counts=count)
+            checks.counts(counts=count)
         taps, total = math.prod(self.shape[2:]), self.seen.square().sum()
         grams = torch.stack([self.seen[:, : count * taps] @ self.seen[:, : count * taps].T for count in counts])
         values = torch.linalg.eigvalsh(grams).flip(1).clamp(min=0)  # (counts, N), largest first
@@ -154,6 +164,8 @@ class Regression:
         rank : int, optional
             At most this one; None for no bound.
         """
+        refuse_index(self.shape[1] + 1, channels=channels)
+        checks.counts(channels=channels, **({} if rank is None else {"rank": rank}))
         size = channels * math.prod(self.shape[2:])
         wanted = self.seen[:, :size]
         if rank is not None:
@@ -198,26 +210,32 @@ def regression(
     checks.numbers(ridge=ridge)
     if not 0 < ridge < math.inf:
         raise ValueError(f"ridge must be positive and finite, got {ridge}")
-    checks.tensors(kernel=kernel, moments=moments)
+    checks.floating(kernel=kernel, moments=moments)
     size = math.prod(kernel.shape[1:])
-    if kernel.ndim != 4 or moments.shape != (size, size):
+    if kernel.ndim != 4 or size == 0 or moments.shape != (size, size):
         raise ValueError(
             f"moments must be (C kh kw, C kh kw) for a kernel (N, C, kh, kw), got {tuple(moments.shape)} for "
             f"{tuple(kernel.shape)}"
         )
+    refuse_infinite(kernel=kernel, moments=moments)
     matrix, moments = kernel.detach().double().flatten(2), moments.double()
     taps = matrix.shape[2]
     if order is None:
         blocks = moments.view(kernel.shape[1], taps, -1, taps).diagonal(dim1=0, dim2=2)  # (taps, taps, C)
         own = torch.einsum("nct,tuc,ncu->c", matrix, blocks, matrix)
         order = own.argsort(descending=True, stable=True).tolist()
-    order = tuple(int(channel) for channel in order)
+    if isinstance(order, (str, bytes, Mapping)) or not isinstance(order, Iterable):
+        raise ValueError(f"order must be numbers of channels, got {checks.shown(order)}")
+    order = tuple(order)
+    checks.whole(**{f"order[{place}]": channel for place, channel in enumerate(order)})
     if sorted(order) != list(range(kernel.shape[1])):
         raise ValueError(f"order must name each of {kernel.shape[1]} channels once, got {order}")
     index = torch.tensor([channel * taps + tap for channel in order for tap in range(taps)], device=kernel.device)
     ordered = moments[index][:, index]
     ordered = ordered + (ridge * ordered.diagonal().mean() + 1e-30) * torch.eye(size, dtype=ordered.dtype).to(ordered)
-    root = torch.linalg.cholesky(ordered)
+    root, failed = torch.linalg.cholesky_ex(ordered)
+    if failed:
+        raise ValueError("moments must be those of real inputs, but with the ridge they are not positive definite")
     return Regression(tuple(kernel.shape), order, root, matrix.flatten(1)[:, index] @ root)
 
 
@@ -252,7 +270,8 @@ def refit(small: nn.Module, made: Compression, moments: Mapping[str, Tensor]) ->
     >>> better = cc.refit(cc.compress(model, made), made, moments)
     """
     checks.instances(Compression, made=made)
-    checks.networks(small=small)
+    checks.materialised(small=small)
+    refuse_tensors(moments=moments)
     graph, small = made.plan.graph, copy.deepcopy(small)
     layers = {name: module for name, _, module in named_layers(small)}
     dense = kernels(graph)
@@ -314,7 +333,9 @@ def scan(
     >>> 0.48 < made.macs / graph.macs <= 0.5
     True
     """
-    checks.instances(surgery.ChannelGraph, graph=graph)
+    refuse_graph(graph)
+    refuse_tensors(moments=moments)
+    checks.flags(drop_unread=drop_unread)
     found = kernels(graph)
     missing = found.keys() - moments.keys()
     if missing:
@@ -322,7 +343,7 @@ def scan(
     searches = {name: Search.of(kernel, moments[name].to(kernel.device)) for name, kernel in found.items()}
 
     def at(rate: float) -> Compression:
-        chosen = {name: search.choice(rate) for name, search in searches.items()} if rate > 0 else {}
+        chosen = {name: search.choice(min(rate, search.reach)) for name, search in searches.items()} if rate > 0 else {}
         return compression(graph, chosen, drop_unread=drop_unread)
 
     return at_budget(at, keep_macs, until=LARGEST_RATE)
@@ -349,10 +370,18 @@ class Search:
     @classmethod
     def of(cls, kernel: Tensor, moments: Tensor) -> Search:
         """Compute the errors at up to 64 numbers of channels, evenly spaced."""
+        checks.floating(kernel=kernel)
+        if kernel.ndim != 4 or kernel.numel() == 0:
+            raise ValueError(f"kernel must be (N, C, kh, kw), got shape {tuple(kernel.shape)}")
         size = kernel.shape[1]
         counts = sorted({math.ceil(size * (i + 1) / min(size, COUNTS)) for i in range(min(size, COUNTS))})
         part = regression(kernel, moments)
         return cls(part.shape, part.order, dict(zip(counts, part.errors(counts).tolist(), strict=True)))
+
+    @property
+    def reach(self) -> float:
+        """Largest share that a pair saves."""
+        return max(saved_by(self.shape, min(self.errors), rank) for rank in (None, 1))
 
     def choice(self, rate: float) -> Choice:
         """Return the pair with the least error among those that save a share of the layer; for equal errors the first.
@@ -362,12 +391,20 @@ class Search:
         ValueError
             If no pair saves that much.
         """
+        refuse_rate(rate=rate)
         points = [point for point in iso_macs(self.shape, rate) if point[0] in self.errors]
         if not points:
-            raise ValueError(f"rate={rate} is out of reach of a layer {self.shape}")
+            raise ValueError(f"rate must be at most {self.reach:.4f} for this layer, got {rate}")
         channels, rank = min(points, key=lambda point: self.error(*point))
         return Choice(tuple(sorted(self.order[:channels])), rank)
 
     def error(self, channels: int, rank: int | None = None) -> float:
         """Return the share of the outputs' squares that is lost at one of the numbers of channels and a rank."""
-        return self.errors[channels][-1 if rank is None else rank - 1]
+        checks.whole(channels=channels)
+        if channels not in self.errors:
+            raise ValueError(f"channels must be one of the numbers that were tried, got {checks.shown(channels)}")
+        if rank is None:
+            return self.errors[channels][-1]
+        checks.counts(rank=rank)
+        refuse_index(len(self.errors[channels]) + 1, rank=rank)
+        return self.errors[channels][rank - 1]

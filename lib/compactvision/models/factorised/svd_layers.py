@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
 from compactvision.models.factorised.base import FactorisedConv2d, Size, factors_std
 
 
@@ -65,6 +66,7 @@ class SVDConv2d(FactorisedConv2d):
         dtype: torch.dtype | None = None,
         **settings: Any,
     ) -> None:
+        checks.generators(generator=generator)
         super().__init__(in_channels, out_channels, kernel_size, ranks, device=device, dtype=dtype, **settings)
         if len(self.requested) != 1:
             raise ValueError(f"ranks must be one whole number, got {self.requested}")
@@ -85,6 +87,10 @@ class SVDConv2d(FactorisedConv2d):
     @torch.no_grad()
     def set_kernel_(self, kernel: Tensor) -> None:
         """Set the factors by the SVD of a kernel (C_out, C_in, K_h, K_w)."""
+        checks.floating(kernel=kernel)
+        shape = (self.out_channels, self.in_channels, *self.kernel_size)
+        if kernel.shape != shape:
+            raise ValueError(f"kernel must have shape {shape}, got {tuple(kernel.shape)}")
         if not kernel.isfinite().all():
             raise ValueError("kernel must be finite, got NaN or infinity in it")
         matrix = kernel.flatten(1).to(torch.promote_types(kernel.dtype, torch.float32))
@@ -95,5 +101,6 @@ class SVDConv2d(FactorisedConv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C_in, H, W) to (B, C_out, H', W')."""
+        checks.tensors(x=x)
         self.check_input(x)
         return F.conv2d(self.convolve(x, self.first), self.second, self.bias)
