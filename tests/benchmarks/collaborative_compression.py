@@ -39,7 +39,7 @@ def layers(graph, gradients, moments, repeats):
         kernel, gradient = kernels[name], gradients[name]
         path = seconds(lambda k=kernel, g=gradient: cc.removal_path(k, g, step=STEP), repeats)
         curve = seconds(lambda k=kernel, g=gradient: cc.sensitivity(k, g), repeats)
-        scan = seconds(lambda k=kernel, m=moments[name]: cc.regression.Search.of(k, m), repeats)
+        scan = seconds(lambda k=kernel, m=moments[name]: cc.scanning.Search.of(k, m), repeats)
         print(f"  {name} {tuple(kernel.shape)}: path {path:.3f} s, curve {curve:.3f} s, scan of all pairs {scan:.3f} s")
     kernel, gradient = (
         part["layer1.0.conv1"][:ORACLE_CHANNELS, :ORACLE_CHANNELS].double() for part in (kernels, gradients)

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from compactvision import measure, models, surgery
 from compactvision.factorization import collaborative_compression as cc
-from compactvision.factorization.collaborative_compression.regression import Search, regression
+from compactvision.factorization.collaborative_compression.regression import regression
+from compactvision.factorization.collaborative_compression.scanning import Search
 from compactvision.models.factorised import SVDConv2d
 from torch import nn
 
@@ -93,6 +94,13 @@ class TestErrors:
         assert (errors.diff(dim=1) <= 1e-9).all()
         assert ((errors >= 0) & (errors <= 1)).all()
         assert float(errors[-1, -1]) < 1e-6
+
+    def test_a_part_of_the_channels_is_the_beginning_of_all(self):
+        kernel, patches = layer()
+        whole, some = (regression(kernel, moments_of(patches), order) for order in ([3, 1, 0, 2], [3, 1]))
+        torch.testing.assert_close(some.errors(), whole.errors([1, 2]))
+        torch.testing.assert_close(whole.errors([2, 1]), whole.errors([1, 2]).flip(0))
+        torch.testing.assert_close(some.kernel(2, 3), whole.kernel(2, 3))
 
     def test_twins_need_one_of_them(self):
         kernel = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).view(2, 2, 1, 1)
@@ -241,7 +249,9 @@ class TestRefit:
     [
         ({"ridge": 0}, "ridge must be positive and finite, got 0"),
         ({"ridge": math.nan}, "ridge must be positive"),
-        ({"order": [0, 1, 1, 2]}, "order must name each of 4 channels once"),
+        ({"order": [0, 1, 1, 2]}, "order must name some of 4 channels, each once"),
+        ({"order": [0, 4]}, "order must name some of 4 channels, each once"),
+        ({"order": []}, "order must name some of 4 channels, each once"),
         ({"order": "abcd"}, "order must be numbers of channels"),
         ({"moments": torch.eye(35)}, r"moments must be \(C kh kw, C kh kw\)"),
         ({"moments": -torch.eye(36)}, "moments must be those of real inputs"),

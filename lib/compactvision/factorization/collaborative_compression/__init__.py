@@ -13,11 +13,12 @@ layer, and :func:`global_rates` for all. Equation numbers are those of the chapt
 and :func:`refit` mends the weights of either by least squares.
 """
 
-from . import costs, gradients, network, plans, rates, regression, steps, units
+from . import costs, gradients, network, plans, rates, regression, scanning, steps, units
 from .gradients import kernel_gradients
 from .network import collaborate, compress
 from .rates import global_rates, sensitivity
-from .regression import refit, scan, second_moments
+from .regression import second_moments
+from .scanning import refit, scan
 from .steps import removal_path
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "regression",
     "removal_path",
     "scan",
+    "scanning",
     "second_moments",
     "sensitivity",
     "steps",
