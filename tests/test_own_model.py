@@ -156,6 +156,22 @@ def test_filter_fusion(run, tmp_path):
     trains_and_loads(small, images, tmp_path / "small.safetensors")
 
 
+def test_channels_and_ranks(run, tmp_path):
+    found, _ = run("collaborative_compression")
+    made, small, images = found["made"], found["small"], found["images"]
+    assert measure.macs(small, SHAPE) == made.macs <= measure.macs(found["model"], SHAPE) / 2
+    paths = {name: path for name, path, _ in surgery.named_layers(small)}
+    dense = copy.deepcopy(small)
+    factorised = [name for name, rank in made.ranks.items() if rank is not None]
+    for name in factorised:
+        layer = small.get_submodule(paths[name])
+        assert layer.ranks == (made.ranks[name],)
+        dense.set_submodule(paths[name], layer.dense())
+    assert factorised
+    assert relative(outputs(small, images), outputs(dense, images)) < 1e-4
+    trains_and_loads(small, images, tmp_path / "small.safetensors")
+
+
 def test_single_weights(run, tmp_path):
     found, _ = run("rvsm_sparsity")
     sparse, images = found["sparse"], found["images"]

@@ -9,13 +9,16 @@ compete, and the layers share a reduction by how steeply their loss rises::
     small = compress(model, made)
 
 The steps of :func:`collaborate` are :func:`kernel_gradients`, :func:`sensitivity` and :func:`removal_path` for each
-layer, and :func:`global_rates` for all. Equation numbers are those of the chapter.
+layer, and :func:`global_rates` for all. Equation numbers are those of the chapter. :func:`scan` is the plain rival,
+and :func:`refit` mends the weights of either by least squares.
 """
 
-from . import costs, gradients, network, plans, rates, steps, units
+from . import costs, gradients, network, plans, rates, regression, scanning, steps, units
 from .gradients import kernel_gradients
 from .network import collaborate, compress
 from .rates import global_rates, sensitivity
+from .regression import second_moments
+from .scanning import refit, scan
 from .steps import removal_path
 
 __all__ = [
@@ -28,7 +31,12 @@ __all__ = [
     "network",
     "plans",
     "rates",
+    "refit",
+    "regression",
     "removal_path",
+    "scan",
+    "scanning",
+    "second_moments",
     "sensitivity",
     "steps",
     "units",

@@ -10,6 +10,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from .arguments import refuse_point, refuse_rate, refuse_shape
+from .arithmetic import largest_rank_of, saved_by, weights_of
+
 ROUNDING = 1e-9  # of a rank: a share of 0.7 is a little more in floating point
 
 
@@ -58,8 +61,8 @@ def weights(shape: tuple[int, ...], channels: int, rank: int | None = None) -> i
     >>> costs.weights((64, 64, 3, 3), 48), costs.weights((64, 64, 3, 3), 48, 20)
     (27648, 9920)
     """
-    out, taps = shape[0], math.prod(shape[2:])
-    return out * channels * taps if rank is None else rank * (channels * taps + out)
+    refuse_point(shape, channels, rank)
+    return weights_of(shape, channels, rank)
 
 
 def saved(shape: tuple[int, ...], channels: int, rank: int | None = None) -> float:
@@ -71,7 +74,8 @@ def saved(shape: tuple[int, ...], channels: int, rank: int | None = None) -> flo
     >>> costs.saved((64, 64, 3, 3), 48), round(costs.saved((64, 64, 3, 3), 48, 60), 3)
     (0.25, 0.193)
     """
-    return 1 - weights(shape, channels, rank) / math.prod(shape)
+    refuse_point(shape, channels, rank)
+    return saved_by(shape, channels, rank)
 
 
 def largest_rank(shape: tuple[int, ...], channels: int) -> int:
@@ -83,7 +87,8 @@ def largest_rank(shape: tuple[int, ...], channels: int) -> int:
     >>> costs.largest_rank((64, 64, 3, 3), 48), costs.largest_rank((64, 64, 3, 3), 5)
     (64, 45)
     """
-    return min(shape[0], channels * math.prod(shape[2:]))
+    refuse_point(shape, channels)
+    return largest_rank_of(shape, channels)
 
 
 def rank_for(shape: tuple[int, ...], channels: int, rate: float) -> int:
@@ -95,8 +100,14 @@ def rank_for(shape: tuple[int, ...], channels: int, rate: float) -> int:
     >>> [costs.rank_for((64, 64, 3, 3), channels, 0.5) for channels in (64, 48, 34, 20)]
     [28, 37, 49, 64]
     """
-    rank = math.floor((1 - rate) * math.prod(shape) / weights(shape, channels, 1) + ROUNDING)
-    return min(rank, largest_rank(shape, channels))
+    refuse_point(shape, channels)
+    refuse_rate(rate=rate)
+    return _rank_for(shape, channels, rate)
+
+
+def _rank_for(shape: tuple[int, ...], channels: int, rate: float) -> int:
+    rank = math.floor((1 - rate) * math.prod(shape) / weights_of(shape, channels, 1) + ROUNDING)
+    return min(rank, largest_rank_of(shape, channels))
 
 
 def iso_macs(shape: tuple[int, ...], rate: float) -> list[tuple[int, int | None]]:
@@ -110,11 +121,13 @@ def iso_macs(shape: tuple[int, ...], rate: float) -> list[tuple[int, int | None]
     >>> costs.iso_macs((16, 6, 1, 1), 0.5)
     [(1, None), (2, None), (3, None), (4, 2), (5, 2), (6, 2)]
     """
+    refuse_shape(shape)
+    refuse_rate(rate=rate)
     points: list[tuple[int, int | None]] = []
     for channels in range(1, shape[1] + 1):
-        if saved(shape, channels) >= rate - ROUNDING:
+        if saved_by(shape, channels) >= rate - ROUNDING:
             points.append((channels, None))
-        elif rank := rank_for(shape, channels, rate):
+        elif rank := _rank_for(shape, channels, rate):
             points.append((channels, rank))
     return points
 
@@ -128,5 +141,6 @@ def break_even_rank(shape: tuple[int, ...], channels: int | None = None) -> floa
     >>> [round(costs.break_even_rank(shape), 1) for shape in ((16, 16, 3, 3), (64, 64, 3, 3), (256, 64, 1, 1))]
     [14.4, 57.6, 51.2]
     """
+    refuse_shape(shape)
     channels = shape[1] if channels is None else channels
     return weights(shape, channels) / weights(shape, channels, 1)

@@ -8,8 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from compactvision import _checks as checks
+from compactvision import _failures as failures
 from compactvision import surgery
 from compactvision.measure import evaluating
+
+from .arguments import refuse_graph
 
 
 def kernels(graph: surgery.ChannelGraph) -> dict[str, Tensor]:
@@ -36,6 +40,7 @@ def kernels(graph: surgery.ChannelGraph) -> dict[str, Tensor]:
     >>> len(cc.gradients.kernels(graph)), "conv1" in cc.gradients.kernels(graph)
     (18, False)
     """
+    refuse_graph(graph)
     cuttable = torch.zeros(graph.units, dtype=torch.bool)
     for group in graph.groups.values():
         cuttable[group.units] = True
@@ -80,6 +85,10 @@ def kernel_gradients(
     >>> gradients["layer1.0.conv1"].shape
     torch.Size([16, 16, 3, 3])
     """
+    refuse_graph(graph)
+    checks.materialised(graph=graph.model)
+    checks.batches(batches=batches)
+    checks.functions(2, loss=loss, networks=True)
     model = graph.model
     names = list(kernels(graph))
     watched = [model.get_submodule(graph.layers[name].path).weight for name in names]
@@ -90,8 +99,13 @@ def kernel_gradients(
         for weight in watched:
             weight.requires_grad_(True)
         with evaluating(model), torch.enable_grad():
-            for inputs, targets in batches:
-                found = torch.autograd.grad(loss(model(inputs), targets), watched)
+            for batch in batches:
+                inputs, targets = checks.pair(batch)
+                with failures.explained([inputs, targets], "batches"):
+                    value = loss(model(inputs), targets)
+                if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
+                    raise ValueError(f"loss must give one number that depends on the model, got {checks.shown(value)}")
+                found = torch.autograd.grad(value, watched)
                 parts = [each * inputs.shape[0] for each in found]  # the loss is a mean over the batch
                 sums = parts if not sums else [a + b for a, b in zip(sums, parts, strict=True)]
                 images += inputs.shape[0]

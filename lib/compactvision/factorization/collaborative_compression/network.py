@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
 from compactvision import surgery
 from compactvision.models.factorised import SVDConv2d, with_layers
 from compactvision.models.layers import ChannelMap
 from compactvision.surgery.apply import planned_modules
+from compactvision.surgery.budget import refuse_share
 from compactvision.surgery.layers import named_layers
 
+from .arguments import refuse_gamma
 from .gradients import kernel_gradients, kernels
 from .plans import Compression, at_budget, at_rates
 from .rates import LARGEST_RATE, global_rates, sensitivity
@@ -61,6 +64,9 @@ def collaborate(
     >>> 0.45 < made.macs / graph.macs <= 0.5, measure.parameters(small) == made.parameters
     (True, True)
     """
+    refuse_gamma(gamma)
+    checks.flags(drop_unread=drop_unread)
+    refuse_share("keep_macs", keep_macs)
     gradients, found = kernel_gradients(graph, batches), kernels(graph)
     curves = {name: sensitivity(kernel, gradients[name], kinds=kinds) for name, kernel in found.items()}
     paths = {
@@ -114,6 +120,8 @@ def compress(model: nn.Module, made: Compression) -> nn.Module:
     >>> measure.macs(small, (3, 32, 32)) == made.macs, small.layer3[0].conv2
     (True, SVDConv2d(40, 64, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), ranks=(24,), bias=False))
     """
+    checks.networks(model=model)
+    checks.instances(Compression, made=made)
     dense = planned_modules(model, made.plan)
     small = surgery.prune(model, made.plan)
     paths = {name: path for name, path, _ in named_layers(small)}

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from compactvision import _checks as checks
 from compactvision import surgery
 from compactvision.surgery.budget import refuse_share
 
-from .costs import Choice, largest_rank, weights
+from .arguments import refuse_graph, refuse_instances, refuse_numbers
+from .arithmetic import largest_rank_of, weights_of
+from .costs import Choice
 from .rates import bracketed
 from .steps import Path
 
@@ -67,7 +70,7 @@ class Compression:
         layer = self.plan.graph.layers[name]
         read = int(self.plan.kept[layer.reads].sum())
         shape = _shape(layer, self.plan.kept)
-        return weights(shape, read) - weights(shape, self.choices[name].channels, self.ranks[name])
+        return weights_of(shape, read) - weights_of(shape, self.choices[name].channels, self.ranks[name])
 
     def __str__(self) -> str:
         """One line with the shares that are left."""
@@ -105,6 +108,9 @@ def compression(graph: surgery.ChannelGraph, choices: Mapping[str, Choice], *, d
     >>> print(cc.plans.compression(graph, {"layer3.0.conv2": cc.costs.Choice(tuple(range(40)), rank=24)}))
     convolutions compressed: 1, as two factors: 1; left are 87.5% of the parameters, 94.7% of the MACs
     """
+    refuse_graph(graph)
+    refuse_instances(Choice, choices=choices)
+    checks.flags(drop_unread=drop_unread)
     for name, choice in choices.items():
         _refuse_wrong(graph, name, choice)
     read = torch.zeros(graph.units, dtype=torch.bool)
@@ -152,6 +158,11 @@ def at_rates(
     >>> print(cc.plans.at_rates(graph, paths, {"features.4": 0.5}))
     convolutions compressed: 1, as two factors: 1; left are 65.0% of the parameters, 69.8% of the MACs
     """
+    refuse_instances(Path, paths=paths)
+    refuse_numbers(rates=rates)
+    outside = [name for name, rate in rates.items() if not 0 <= rate <= 1]
+    if outside:
+        raise ValueError(f"rates must lie in [0, 1], got {rates[outside[0]]} for {outside[0]!r}")
     missing = rates.keys() - paths.keys()
     if missing:
         raise ValueError(f"paths must hold every layer of rates, got none for {sorted(missing)}")
@@ -193,9 +204,13 @@ def at_budget(at: Callable[[float], Compression], keep_macs: float, *, until: fl
     convolutions compressed: 18, as two factors: 18; left are 49.5% of the parameters, 49.5% of the MACs
     """
     refuse_share("keep_macs", keep_macs)
+    checks.functions(1, at=at)
+    checks.numbers(until=until)
     if not 0 < until < math.inf:
         raise ValueError(f"until must be positive and finite, got {until}")
     last = at(until)
+    if not isinstance(last, Compression):
+        raise ValueError(f"at must give a Compression, got {checks.shown(last)}")
     whole = last.plan.graph.macs
     if last.macs > keep_macs * whole:
         raise ValueError(f"keep_macs={keep_macs} is out of reach: at {until} there is {last.macs / whole:.4f} left")
@@ -210,8 +225,8 @@ def _shape(layer: surgery.Layer, kept: Tensor) -> tuple[int, ...]:
 def _built_rank(shape: tuple[int, ...], choice: Choice) -> int | None:
     if choice.rank is None:
         return None
-    rank = min(choice.rank, largest_rank(shape, choice.channels))
-    return rank if weights(shape, choice.channels, rank) < weights(shape, choice.channels) else None
+    rank = min(choice.rank, largest_rank_of(shape, choice.channels))
+    return rank if weights_of(shape, choice.channels, rank) < weights_of(shape, choice.channels) else None
 
 
 def _refuse_wrong(graph: surgery.ChannelGraph, name: str, choice: Choice) -> None:
@@ -220,6 +235,7 @@ def _refuse_wrong(graph: surgery.ChannelGraph, name: str, choice: Choice) -> Non
         what = "no layer of the graph" if layer is None else f"of kind {layer.kind!r}"
         raise ValueError(f"choices: {name!r} is {what}; only convolutions without groups are compressed")
     size = layer.reads.numel()
+    _refuse_indices(name, choice)
     if (
         not choice.keep
         or sorted(set(choice.keep)) != list(choice.keep)
@@ -228,3 +244,11 @@ def _refuse_wrong(graph: surgery.ChannelGraph, name: str, choice: Choice) -> Non
         raise ValueError(f"choices: {name!r} must keep ascending indices below {size}, at least one, got {choice.keep}")
     if choice.rank is not None and choice.rank < 1:
         raise ValueError(f"choices: the rank of {name!r} must be at least 1, got {choice.rank}")
+
+
+def _refuse_indices(name: str, choice: Choice) -> None:
+    if not isinstance(choice.keep, (tuple, list)):
+        raise ValueError(f"choices: {name!r} must keep a tuple of indices, got {checks.shown(choice.keep)}")
+    checks.whole(**{f"choices[{name!r}].keep": index for index in choice.keep})
+    if choice.rank is not None:
+        checks.whole(**{f"choices[{name!r}].rank": choice.rank})

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .costs import saved
+from compactvision import _checks as checks
+
+from .arguments import refuse_instances, refuse_numbers, refuse_rate
+from .arithmetic import saved_by
 from .units import BOTH, Working
 
 LARGEST_RATE = 0.95
@@ -43,10 +46,12 @@ class Sensitivity:
 
     def slope(self, rate: float) -> float:
         """Return the derivative of the curve, the layer's compression sensitivity."""
+        refuse_rate(rate=rate)
         return self.scale * self.growth * math.exp(self.growth * rate)
 
     def rate(self, log_slope: float) -> float:
         """Return the rate in [0, 0.95] at which the logarithm of the slope is this number."""
+        checks.numbers(log_slope=log_slope)
         if self.growth <= 0:
             return 0.0
         rate = (log_slope - math.log(self.scale * self.growth)) / self.growth
@@ -98,12 +103,18 @@ def sensitivity(kernel: Tensor, gradient: Tensor, *, kinds: tuple[str, ...] = BO
             state.remove_value(index - sum(earlier < index for earlier in removed))
             removed.append(index)
         rank = state.rank if removed else None
-        points.append((saved(tuple(kernel.shape), state.channels, rank), state.loss))
+        points.append((saved_by(tuple(kernel.shape), state.channels, rank), state.loss))
     return fitted(points)
 
 
 def fitted(points: list[tuple[float, float]]) -> Sensitivity:
     """Fit the curve through (rate, loss) pairs; those at rates up to 0 are left out."""
+    if not isinstance(points, (list, tuple)):
+        raise ValueError(f"points must be a list of pairs (rate, loss), got {checks.shown(points)}")
+    for place, point in enumerate(points):
+        if not isinstance(point, tuple) or len(point) != 2:
+            raise ValueError(f"points[{place}] must be a pair (rate, loss), got {checks.shown(point)}")
+        checks.finite(**{f"points[{place}]": number for number in point})
     points = sorted(point for point in points if point[0] > 0)
     largest = max((loss for _, loss in points), default=0.0)
     if len(points) < 2 or largest == 0:
@@ -160,6 +171,10 @@ def global_rates(
     >>> {name: round(rate, 4) for name, rate in rates.items()}
     {'a': 0.3742, 'b': 0.5629}
     """
+    refuse_instances(Sensitivity, curves=curves)
+    refuse_numbers(macs=macs)
+    checks.numbers(target=target)
+    checks.flags(flops_weighted=flops_weighted)
     if curves.keys() != macs.keys():
         raise ValueError(f"macs must be given for the layers of curves, {sorted(curves)}, got {sorted(macs)}")
     if not all(0 < value < math.inf for value in macs.values()):
@@ -200,7 +215,8 @@ def two_rates(
     Raises
     ------
     ValueError
-        If a name is unknown, all layers or none are early, or both kinds have the same MACs for each weight.
+        If a name is unknown, all layers or none are early, both kinds have the same MACs for each weight, or a rate
+        would lie outside [0, 1].
 
     Examples
     --------
@@ -208,6 +224,15 @@ def two_rates(
     >>> two_rates({"a": (100, 6400), "b": (400, 6400)}, ["a"], parameters=260, macs=7040)
     (0.6, 0.5)
     """
+    checks.mappings(layers=layers)
+    for name, sizes in layers.items():
+        if not isinstance(sizes, (tuple, list)) or len(sizes) != 2:
+            raise ValueError(f"layers[{name!r}] must be weights and MACs, got {checks.shown(sizes)}")
+        checks.counts(**{f"layers[{name!r}]": size for size in sizes})
+    if isinstance(early, (str, Mapping)) or not isinstance(early, Collection):
+        raise ValueError(f"early must be a collection of names, got {checks.shown(early)}")
+    checks.texts(**{f"early[{place}]": name for place, name in enumerate(early)})
+    checks.finite(parameters=parameters, macs=macs)
     unknown = set(early) - layers.keys()
     if unknown:
         raise ValueError(f"early must name layers, got {sorted(unknown)}")
@@ -217,14 +242,23 @@ def two_rates(
     if abs(float(torch.linalg.det(rows / rows.sum(1, keepdim=True)))) < 1e-9:
         raise ValueError("early and other layers must differ in MACs for each weight, so that two rates can be found")
     wanted = torch.tensor([parameters, macs], dtype=torch.float64)
-    first, second = torch.linalg.solve(rows, wanted).tolist()
-    return round(first, 12), round(second, 12)
+    found = [round(rate, 12) for rate in torch.linalg.solve(rows, wanted).tolist()]
+    if not all(0 <= rate <= 1 for rate in found):
+        raise ValueError(f"parameters, macs: rates would have to be {found[0]:.4g} and {found[1]:.4g}, outside [0, 1]")
+    return found[0], found[1]
 
 
 def bracketed(reached: Callable[[float], bool], ends: list[float]) -> float:
     """Return the least number at which a condition holds that stays true from there on, halving the bracket."""
+    checks.functions(1, reached=reached)
+    if not isinstance(ends, (list, tuple)) or not ends:
+        raise ValueError(f"ends must be a list of numbers, got {checks.shown(ends)}")
+    checks.finite(**{f"ends[{place}]": end for place, end in enumerate(ends)})
     low, high = min(ends), max(ends)
-    if reached(low):
+    found = reached(low)
+    if not isinstance(found, bool):
+        raise ValueError(f"reached must say True or False, got {checks.shown(found)}")
+    if found:
         return low
     while low < (middle := (low + high) / 2) < high:
         low, high = (low, middle) if reached(middle) else (middle, high)

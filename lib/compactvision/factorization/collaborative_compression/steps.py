@@ -8,7 +8,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .costs import Choice, largest_rank, saved
+from compactvision import _checks as checks
+
+from .arguments import refuse_gamma, refuse_index, refuse_rate
+from .arithmetic import largest_rank_of, saved_by
+from .costs import Choice
 from .rates import LARGEST_RATE
 from .units import BOTH, Working
 
@@ -45,7 +49,7 @@ class Path:
 
     def points(self) -> list[tuple[int, int]]:
         """Return (channels kept, rank) before the first removal and after each one."""
-        found = [(self.shape[1], largest_rank(self.shape, self.shape[1]))]
+        found = [(self.shape[1], largest_rank_of(self.shape, self.shape[1]))]
         for unit in self.removed:
             channels, rank = found[-1]
             found.append((channels, rank - 1) if unit == VALUE else (channels - 1, rank))
@@ -58,8 +62,9 @@ class Path:
 
     def saved_after(self, count: int) -> float:
         """Return the share saved after so many removals, in the cheaper of the two forms: factors or one kernel."""
+        refuse_index(len(self.removed) + 1, count=count)
         channels, rank = self.points()[count]
-        return max(self._saved(channels, rank), saved(self.shape, channels))
+        return max(self._saved(channels, rank), saved_by(self.shape, channels))
 
     def choice(self, rate: float) -> Choice:
         """Return what stays where the path first saves this share of the layer's MACs.
@@ -72,21 +77,22 @@ class Path:
         ValueError
             If the path does not save that much.
         """
+        refuse_rate(rate=rate)
         if rate <= 0:
             return Choice(tuple(range(self.shape[1])))
         points = self.points()
         for count, (channels, rank) in enumerate(points):
-            alone = saved(self.shape, channels) >= rate - ROUNDING
+            alone = saved_by(self.shape, channels) >= rate - ROUNDING
             if alone or self._saved(channels, rank) >= rate - ROUNDING:
                 gone = set(self.removed[:count])
                 keep = tuple(channel for channel in range(self.shape[1]) if channel not in gone)
-                return Choice(keep, None if alone else min(rank, largest_rank(self.shape, channels)))
+                return Choice(keep, None if alone else min(rank, largest_rank_of(self.shape, channels)))
         raise ValueError(f"rate={rate} is above what the path saves, {self.reach:.4f}")
 
     def _saved(self, channels: int, rank: int) -> float:
-        if rank == largest_rank(self.shape, self.shape[1]):  # nothing was removed: no factors
+        if rank == largest_rank_of(self.shape, self.shape[1]):  # nothing was removed: no factors
             return -math.inf
-        return saved(self.shape, channels, min(rank, largest_rank(self.shape, channels)))
+        return saved_by(self.shape, channels, min(rank, largest_rank_of(self.shape, channels)))
 
 
 ROUNDING = 1e-12  # of a rate
@@ -138,6 +144,8 @@ def removal_path(
     >>> path.points()[0], path.choice(0.5).rank
     ((5, 6), 3)
     """
+    refuse_gamma(gamma)
+    checks.numbers(step=step, until=until)
     if not 0 <= step <= 1 or not 0 < until <= 1:
         raise ValueError(f"step must be in [0, 1] and until in (0, 1], got {step} and {until}")
     state = Working(kernel, gradient, kinds)

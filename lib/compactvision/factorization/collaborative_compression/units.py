@@ -12,6 +12,10 @@ import math
 import torch
 from torch import Tensor
 
+from compactvision import _checks as checks
+
+from .arguments import refuse_gamma, refuse_index, refuse_kernel
+
 BOTH = ("channels", "values")
 """Kinds of units: input channels and singular values."""
 
@@ -44,7 +48,8 @@ def information_loss(kernel: Tensor, changed: Tensor, gradient: Tensor) -> Tenso
     >>> units.information_loss(kernel, torch.zeros_like(kernel), gradient)  # (0.5 * 2)^2 + (3 * 1)^2
     tensor(10.)
     """
-    check_kernel(kernel, gradient)
+    refuse_kernel(kernel, gradient)
+    checks.floating(changed=changed)
     if changed.shape != kernel.shape:
         raise ValueError(f"changed must have the shape of kernel, {tuple(kernel.shape)}, got {tuple(changed.shape)}")
     return (gradient * (changed - kernel)).square().sum()
@@ -76,8 +81,8 @@ class Working:
     """
 
     def __init__(self, kernel: Tensor, gradient: Tensor, kinds: tuple[str, ...] = BOTH) -> None:
-        check_kernel(kernel, gradient)
-        check_kinds(kinds)
+        refuse_kernel(kernel, gradient)
+        _check_kinds(kinds)
         self.kinds = tuple(kinds)
         self.original = kernel.detach().double().flatten(2)  # (N, C, kh kw)
         self.weight = gradient.detach().double().flatten(2).square()  # of each entry's squared change
@@ -97,11 +102,13 @@ class Working:
 
     def remove_channel(self, channel: int) -> None:
         """Set an input channel to zero."""
+        refuse_index(len(self.kept), channel=channel)
         self.current[:, channel] = 0
         self.kept[channel] = False
 
     def remove_value(self, index: int) -> None:
         """Subtract the part of the singular value with this index, counted from the largest one that is there."""
+        refuse_index(self.rank, index=index)
         u, s, vt = self.svd()
         self.current -= (s[index] * torch.outer(u[:, index], vt[index])).view_as(self.current)
         self.rank -= 1
@@ -134,8 +141,7 @@ class Working:
         ValueError
             If ``gamma`` is negative or not finite.
         """
-        if not 0 <= gamma < math.inf:
-            raise ValueError(f"gamma must be a finite number >= 0, got {gamma}")
+        refuse_gamma(gamma)
         both = {"channels": self._channels(gamma), "values": self._values(gamma)}
         for kind, count in (("channels", self.channels), ("values", self.rank)):
             if kind not in self.kinds or count < 2:
@@ -164,7 +170,7 @@ class Working:
             for product in (change.square(), change * self.current, self.current.square())
         )
         gone = (self.weight * self.original.square()).sum((0, 2))
-        values = self._values_without_each() if gamma and "values" in self.kinds else torch.zeros_like(lost)
+        values = self._values_without_each() if gamma and set(self.kinds) == set(BOTH) else torch.zeros_like(lost)
         return self._importance(gamma, lost.sum() - lost + gone, slope.sum() - slope, squares.sum() - squares, values)
 
     def _values(self, gamma: float) -> Tensor:
@@ -203,18 +209,9 @@ class Working:
         return found
 
 
-def check_kernel(kernel: Tensor, gradient: Tensor) -> None:
-    """Raise a ``ValueError`` unless both are finite tensors (N, C, kh, kw) of one shape."""
-    if kernel.ndim != 4 or kernel.numel() == 0:
-        raise ValueError(f"kernel must be (N, C, kh, kw), got shape {tuple(kernel.shape)}")
-    if gradient.shape != kernel.shape:
-        raise ValueError(f"gradient must have the shape of kernel, {tuple(kernel.shape)}, got {tuple(gradient.shape)}")
-    for name, tensor in (("kernel", kernel), ("gradient", gradient)):
-        if not tensor.isfinite().all():
-            raise ValueError(f"{name} must be finite, got NaN or infinite entries")
-
-
-def check_kinds(kinds: tuple[str, ...]) -> None:
+def _check_kinds(kinds: tuple[str, ...]) -> None:
     """Raise a ``ValueError`` unless ``kinds`` holds "channels", "values" or both, each once."""
-    if isinstance(kinds, str) or not kinds or len(set(kinds)) != len(kinds) or not set(kinds) <= set(BOTH):
+    if not isinstance(kinds, (tuple, list)) or not kinds or not all(isinstance(kind, str) for kind in kinds):
+        raise ValueError(f"kinds must be one or both of {BOTH}, got {checks.shown(kinds)}")
+    if len(set(kinds)) != len(kinds) or not set(kinds) <= set(BOTH):
         raise ValueError(f"kinds must be one or both of {BOTH}, got {kinds!r}")

@@ -98,5 +98,6 @@ class SVDConv2d(FactorisedConv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C_in, H, W) to (B, C_out, H', W')."""
+        checks.instances(Tensor, x=x)
         self.check_input(x)
         return F.conv2d(self.convolve(x, self.first), self.second, self.bias)
