@@ -17,7 +17,9 @@ def test_the_method_of_every_paper_is_in_the_contract(repo):
         if path.name == f"{slug}.py" or (path.name == slug and (path / "__init__.py").is_file())
     }
     assert len(methods) >= 8
-    assert set(independent["modules"]) == methods
+    assert set(independent["modules"]) >= methods
+    named = [package.parent / name.replace(".", "/") for name in independent["modules"]]  # some before their chapter
+    assert [path for path in named if not path.is_dir() and not path.with_suffix(".py").is_file()] == []
 
 
 def test_a_chapter_counts_its_own_method_among_the_files_behind_its_numbers(repo):

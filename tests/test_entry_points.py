@@ -9,6 +9,15 @@ import pytest
 ENTRY_POINTS = {
     "explanation.unit_ablation": {"cache_layer", "importance", "unit_drops"},
     "explanation.xgrad_cam": {"XGradCAM", "bias_term", "channel_drops", "xgrad_cam_weights"},
+    "factorization.admm_tensor_train": {"ADMM", "Projected", "TensorTrain", "decompose", "select_ranks"},
+    "factorization.collaborative_compression": {
+        "collaborate",
+        "compress",
+        "global_rates",
+        "kernel_gradients",
+        "removal_path",
+        "sensitivity",
+    },
     "pruning.autobot": {"LearnedGates", "binary_loss", "budget_loss", "count_operations", "learn_gates"},
     "pruning.dcff": {"DynamicFusion", "FusedConv2d", "compact", "fuse", "fused_layers"},
     "pruning.energy_aware_pruning": {"energy", "rank"},

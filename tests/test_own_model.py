@@ -156,6 +156,22 @@ def test_filter_fusion(run, tmp_path):
     trains_and_loads(small, images, tmp_path / "small.safetensors")
 
 
+def test_channels_and_ranks(run, tmp_path):
+    found, _ = run("collaborative_compression")
+    made, small, images = found["made"], found["small"], found["images"]
+    assert measure.macs(small, SHAPE) == made.macs <= measure.macs(found["model"], SHAPE) / 2
+    paths = {name: path for name, path, _ in surgery.named_layers(small)}
+    dense = copy.deepcopy(small)
+    factorised = [name for name, rank in made.ranks.items() if rank is not None]
+    for name in factorised:
+        layer = small.get_submodule(paths[name])
+        assert layer.ranks == (made.ranks[name],)
+        dense.set_submodule(paths[name], layer.dense())
+    assert factorised
+    assert relative(outputs(small, images), outputs(dense, images)) < 1e-4
+    trains_and_loads(small, images, tmp_path / "small.safetensors")
+
+
 def test_single_weights(run, tmp_path):
     found, _ = run("rvsm_sparsity")
     sparse, images = found["sparse"], found["images"]
@@ -163,6 +179,21 @@ def test_single_weights(run, tmp_path):
     assert 0 < share == found["splitting"].sparsity()
     assert outputs(sparse, images).isfinite().all()
     trains_and_loads(sparse, images, tmp_path / "sparse.safetensors")
+
+
+def test_tensor_trains(run, tmp_path):
+    found, _ = run("admm_tensor_train")
+    model, small, images, table = found["model"], found["small"], found["images"], found["found"]
+    assert measure.macs(small, SHAPE) == table.total < measure.macs(model, SHAPE) / 2
+    thin = {name: small.get_submodule(name) for name in table.formats}
+    assert {name: layer.ranks for name, layer in thin.items()} == {
+        name: train.ranks for name, train in table.formats.items()
+    }
+    dense = copy.deepcopy(small)
+    for name, layer in thin.items():
+        dense.set_submodule(name, layer.dense())
+    assert relative(outputs(small, images), outputs(dense, images)) < 1e-4
+    trains_and_loads(small, images, tmp_path / "small.safetensors")
 
 
 def test_maps(run):

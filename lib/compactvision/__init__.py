@@ -14,6 +14,7 @@ __all__ = [
     "data",
     "experiment",
     "explanation",
+    "factorization",
     "hooks",
     "measure",
     "models",

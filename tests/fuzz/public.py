@@ -24,6 +24,10 @@ LEFT_OUT = {
     "claims.schema.Claim": "read from claims/*.toml, whose reader checks it",
     "claims.pages.write_pages": "reads all records of the book, for seconds; its command line is tested",
     "chapter.log_picture": "times networks for seconds; what it calls is called",
+    "models.factorised.base": "base classes, whose layers are called",
+    "models.factorised.factors": "the same",
+    "factorization.admm_tensor_train.formats.Format": "a protocol, whose formats are called",
+    "surgery.descriptions.SelfDescribing": "a protocol, whose layers are saved and loaded",
     "records.stored.save": "writes among the records of the book; `write` is the same with a path",
 }
 

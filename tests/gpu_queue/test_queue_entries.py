@@ -10,7 +10,9 @@ from compactvision.queue import arms
 from compactvision.queue.entries import ENTRIES, FULL, TRAINED, find
 
 NOT_PREPARED = {  # claims about training that need other data than CIFAR-10, or what is not published
+    "admm_tensor_train": {"resnet20-cifar100", "resnet32-cifar100", "resnet18-imagenet", "video"},
     "autobot": {"resnet50-cut", "resnet50-tuned"},
+    "collaborative_compression": {"resnet50-drop"},
     "dcff": {"resnet50-step-accuracy", "resnet50-cosine-accuracy"},
     "lrp_pruning": {"toy-moons", "toy-circles", "toy-spiral"},
     "rvsm_sparsity": {"papers-accuracy", "papers-zeros"},

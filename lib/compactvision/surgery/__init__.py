@@ -14,6 +14,7 @@ from compactvision.surgery.apply import measured_latency, prune
 from compactvision.surgery.behind import activations_behind, maps_behind
 from compactvision.surgery.budget import make_plan
 from compactvision.surgery.criteria import Importance
+from compactvision.surgery.descriptions import SelfDescribing
 from compactvision.surgery.files import load, save
 from compactvision.surgery.gating import gated, mask, multiply, ungated
 from compactvision.surgery.graph import ChannelGraph, Group, Layer, channel_graph
@@ -33,6 +34,7 @@ __all__ = [
     "Round",
     "Scattered",
     "Scores",
+    "SelfDescribing",
     "activations_behind",
     "channel_graph",
     "criteria",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from compactvision.models import factorised
+from compactvision.models.factorised.replace import replace_
 from compactvision.models.layers import ChannelMap
 from compactvision.surgery.layers import Gathered, Scattered
 
@@ -25,16 +28,59 @@ class _Kind:
     restore_: Callable[[nn.Module, Description, Take], None]
 
 
+@runtime_checkable
+class SelfDescribing(Protocol):
+    """A layer that says of itself how it is built anew; surgery saves and loads every layer that does.
+
+    ``layer_name`` is its class in files, ``description()`` what is expressible as JSON and gives its shapes, and
+    ``from_description`` a layer of these shapes, whose values are loaded afterwards. The latter refuses what is no
+    description by a ``ValueError``; it is called on the meta device, where tensors cost nothing.
+    """
+
+    layer_name: ClassVar[str]
+
+    def description(self) -> dict[str, Any]:
+        """Return what :meth:`from_description` needs."""
+
+    @classmethod
+    def from_description(cls, description: dict[str, Any]) -> Self:
+        """Return a layer of the described shapes."""
+
+
+def known_layers(layers: Iterable[type] = ()) -> dict[str, type]:
+    """Return the classes of self-describing layers by name: those of this package, and the given ones.
+
+    Raises
+    ------
+    ValueError
+        If one does not describe itself, or its name is taken.
+    """
+    own = [getattr(factorised, name) for name in factorised.__all__]
+    found = {each.layer_name: each for each in own if isinstance(each, type) and hasattr(each, "layer_name")}
+    for each in layers:
+        if not all(hasattr(each, name) for name in ("layer_name", "description", "from_description")):
+            raise ValueError(f"layers: {each!r} has not layer_name, description and from_description")
+        if found.setdefault(each.layer_name, each) is not each:
+            raise ValueError(f"layers: the name {each.layer_name!r} of {each!r} is taken")
+    return found
+
+
 def describe(module: nn.Module) -> dict[str, object] | None:
     """Return what has to be known to give a fresh layer its shape, or None for a module without channels."""
     if isinstance(module, (Gathered, Scattered)):
         return {"wrapper": type(module).__name__}
+    if isinstance(module, SelfDescribing):
+        return {"layer": module.layer_name, "settings": module.description()}
     kind = _kind_of(module)
     return None if kind is None else kind.describe(module)
 
 
-def restore_(model: nn.Module, name: str, layer: Description, tensors: Mapping[str, Tensor]) -> None:
+def restore_(
+    model: nn.Module, name: str, layer: Description, tensors: Mapping[str, Tensor], layers: Mapping[str, type]
+) -> None:
     """Give one layer of a fresh network the described shape and the tensors of the file; nothing else is allocated.
+
+    ``layers`` are the classes of self-describing layers by name; such a layer takes the place of the fresh one.
 
     Raises
     ------
@@ -47,6 +93,9 @@ def restore_(model: nn.Module, name: str, layer: Description, tensors: Mapping[s
         raise ValueError(f"the network that was built has no layer {name!r}") from None
     if "wrapper" in layer:
         _wrap_(model, name, module, layer)
+        return
+    if "layer" in layer:
+        _put_(model, name, layer, tensors, layers)
         return
     kind = _kind_of(module)
     if kind is None:
@@ -80,6 +129,29 @@ def _wrap_(model: nn.Module, name: str, module: nn.Module, layer: Description) -
     setattr(model.get_submodule(parent), child, wrapped)
 
 
+def _put_(
+    model: nn.Module, name: str, layer: Description, tensors: Mapping[str, Tensor], layers: Mapping[str, type]
+) -> None:
+    """Put a layer that describes itself in the place of the fresh one, on the meta device until it is filled."""
+    kind, settings = layers.get(str(layer["layer"])), layer.get("settings")
+    if kind is None:
+        raise ValueError(f"layer {name!r} is a {layer['layer']!r}, which is none of {', '.join(layers)}: give layers=")
+    if not isinstance(settings, dict) or len(layer) > 2 or not name:
+        raise ValueError(f"layer {name!r}: its description is not one of a {layer['layer']!r}")
+    try:
+        with torch.device("meta"):
+            made = kind.from_description(settings)
+        state, take = made.state_dict(), _taker(made, name, tensors)
+        for path, _ in (*made.named_parameters(), *made.named_buffers()):
+            if path not in state:
+                raise ValueError(f"a {layer['layer']!r} holds {path!r}, which files do not")
+        for path, tensor in state.items():
+            take(path, tuple(tensor.shape))
+    except ValueError as error:
+        raise ValueError(f"layer {name!r}: {error}") from None
+    replace_(model, name, made)
+
+
 def _taker(module: nn.Module, layer: str, tensors: Mapping[str, Tensor]) -> Take:
     """Return a function that finds a tensor of the layer in the file, and compares it with what is said and built."""
 
@@ -89,7 +161,7 @@ def _taker(module: nn.Module, layer: str, tensors: Mapping[str, Tensor]) -> Take
             raise ValueError(f"tensor {name!r} is missing")
         if tuple(found.shape) != shape:
             raise ValueError(f"tensor {name!r} has the shape {tuple(found.shape)}, its description says {shape}")
-        built = getattr(module, name)
+        built = getattr(module.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2])
         if built is not None and not same_kind(found, built):
             raise ValueError(f"tensor {name!r} is of type {found.dtype}, in the network that was built {built.dtype}")
         return found

@@ -6,7 +6,7 @@ import inspect
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from compactvision import _checks as checks
 from compactvision import models
-from compactvision.surgery.descriptions import describe, restore_, same_kind
+from compactvision.surgery.descriptions import describe, known_layers, restore_, same_kind
 
 FORMAT = "compactvision-pruned-1"
 LARGEST_ARGUMENT = 1_000_000  # of a builder, where the file names both
@@ -28,7 +28,9 @@ def save(
     """Write a pruned network to one safetensors file; its description stands in the file's header as JSON.
 
     The description holds, for every layer that surgery may cut, its channels and what is wrapped around it, and how to
-    build the network it came from. Nothing is pickled. A kill or a full disk leaves the former file.
+    build the network it came from. A layer that took the place of another one, as a factorised one does, describes
+    itself, see :class:`~compactvision.surgery.SelfDescribing`. Nothing is pickled. A kill or a full disk leaves the
+    former file.
 
     Parameters
     ----------
@@ -92,7 +94,7 @@ def save(
         raise OSError(f"{str(path)!r} cannot be written: {error}") from error
 
 
-def load(path: str | Path, *, build: Callable[[], nn.Module] | None = None) -> nn.Module:
+def load(path: str | Path, *, build: Callable[[], nn.Module] | None = None, layers: Iterable[type] = ()) -> nn.Module:
     """Read a network written by :func:`save`, on the CPU and in evaluation mode; its outputs are bitwise the same.
 
     Nothing of the size that a file *says* is allocated before it was compared with the tensors that it holds.
@@ -103,6 +105,8 @@ def load(path: str | Path, *, build: Callable[[], nn.Module] | None = None) -> n
         File to read.
     build : callable, optional
         Builds the dense network, for networks that were saved without ``builder``.
+    layers : iterable of type, optional
+        Classes of layers of your own that describe themselves; the package knows its own.
 
     Returns
     -------
@@ -111,26 +115,26 @@ def load(path: str | Path, *, build: Callable[[], nn.Module] | None = None) -> n
     Raises
     ------
     ValueError
-        If the file is damaged or has no such description, names no builder while ``build`` is missing, or if its
-        description, its tensors and the network that is built do not go together: the message names the file and what
-        is wrong.
+        If ``layers`` holds a class that does not describe itself, or the file is damaged or has no such description,
+        names no builder while ``build`` is missing, or if its description, its tensors and the network that is built do
+        not go together: the message names the file and what is wrong.
     OSError
         If the file is not there or cannot be read.
     """
     path = _path(path)
     if not isinstance(build, type):
         checks.functions(0, optional=True, build=build)
-    where = f"path: {str(path)!r}"
+    where, known = f"path: {str(path)!r}", known_layers(layers)
     text, state = _read(path, where)
     description = _description(text, where)
     if build is None:
         if description["builder"] is None:
             raise ValueError(f"build: {str(path)!r} names no builder, so build must be given")
-        build = _build_of(description, state, where)
+        build = _build_of(description, state, known, where)
     model = build()
     if not isinstance(model, nn.Module):
         raise ValueError(f"build must return a network, got {type(model).__name__}")
-    _fill_(model, description, state, where)
+    _fill_(model, description, state, known, where)
     return model.eval()
 
 
@@ -216,7 +220,9 @@ def _builder(name: str) -> Callable[..., nn.Module]:
     return function
 
 
-def _build_of(description: dict[str, Any], state: dict[str, Tensor], where: str) -> Callable[[], nn.Module]:
+def _build_of(
+    description: dict[str, Any], state: dict[str, Tensor], known: Mapping[str, type], where: str
+) -> Callable[[], nn.Module]:
     """Return what builds the network that a file names, after a trial that allocates nothing."""
     try:
         builder = _builder(description["builder"])
@@ -234,7 +240,7 @@ def _build_of(description: dict[str, Any], state: dict[str, Tensor], where: str)
     size = sum(tensor.numel() for tensor in trial.state_dict().values())
     if size > LARGEST_NETWORK:
         raise ValueError(f"{where}: its builder makes a network of {size:,} numbers, above {LARGEST_NETWORK:,}")
-    _fill_(trial, description, state, where)
+    _fill_(trial, description, state, known, where)
     return lambda: builder(**arguments)
 
 
@@ -245,11 +251,13 @@ def _largest(value: object) -> float:
     return abs(value) if isinstance(value, int | float) else 0
 
 
-def _fill_(model: nn.Module, description: dict[str, Any], state: dict[str, Tensor], where: str) -> None:
+def _fill_(
+    model: nn.Module, description: dict[str, Any], state: dict[str, Tensor], known: Mapping[str, type], where: str
+) -> None:
     """Give a fresh network the described shapes and the tensors of the file."""
     try:
         for name, layer in description["layers"].items():
-            restore_(model, name, layer, state)
+            restore_(model, name, layer, state, known)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     for name, tensor in model.state_dict().items():

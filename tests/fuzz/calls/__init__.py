@@ -4,10 +4,31 @@ What a call gives is used where that is when it works (``AFTERWARDS``). ``FREE``
 one ("name:-1"), that are documented to be anything, so that accepting them is no nonsense.
 """
 
-from . import explanation, ground, pruning, top
+from . import collaborative_compression, explanation, ground, pruning, tensor_trains, top
 
-CALLS = {**ground.CALLS, **explanation.CALLS, **pruning.CALLS, **top.CALLS}
-AFTERWARDS = {**ground.AFTERWARDS, **explanation.AFTERWARDS, **pruning.AFTERWARDS, **top.AFTERWARDS}
-FREE = {**ground.FREE, **explanation.FREE, **pruning.FREE, **top.FREE}
+CALLS = {
+    **ground.CALLS,
+    **explanation.CALLS,
+    **pruning.CALLS,
+    **tensor_trains.CALLS,
+    **collaborative_compression.CALLS,
+    **top.CALLS,
+}
+AFTERWARDS = {
+    **ground.AFTERWARDS,
+    **explanation.AFTERWARDS,
+    **pruning.AFTERWARDS,
+    **tensor_trains.AFTERWARDS,
+    **collaborative_compression.AFTERWARDS,
+    **top.AFTERWARDS,
+}
+FREE = {
+    **ground.FREE,
+    **explanation.FREE,
+    **pruning.FREE,
+    **tensor_trains.FREE,
+    **collaborative_compression.FREE,
+    **top.FREE,
+}
 
 __all__ = ["AFTERWARDS", "CALLS", "FREE"]

@@ -1,0 +1,295 @@
+"""What a kernel is to become: a tensor train or a rival of it, each with its projection.
+
+A format is one line of a table *layer -> format*, which training and decomposition share, so that what is decomposed is
+what training prepared. Kernels are (C_out, C_in, K_h, K_w) of a convolution or (C_out, C_in) of a linear layer.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from compactvision import _checks as checks
+from compactvision.models.factorised import (
+    Factorised,
+    TTConv2d,
+    TTLinear,
+    from_modes,
+    to_modes,
+    tt_svd,
+    tt_tensor,
+    with_layers,
+)
+
+
+class Format(Protocol):
+    """What training needs of a format: the projection on the kernels that have it."""
+
+    def project(self, kernel: Tensor) -> Tensor:
+        """Return a kernel of this format near the given one, of the same shape and dtype."""
+
+
+@dataclass(frozen=True)
+class TensorTrain:
+    """Kernels whose tensor has ranks of at most these, Eq. (1) and (2).
+
+    Parameters
+    ----------
+    ranks : sequence of int
+        From the output channels to the input channels; clipped where a kernel allows less.
+    out_modes, in_modes : sequence of int, optional
+        How channels are split, as for :class:`~compactvision.models.factorised.TTConv2d`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from compactvision.factorization.admm_tensor_train import TensorTrain
+    >>> kernel = torch.randn(32, 16, 3, 3)
+    >>> train = TensorTrain((8, 6))
+    >>> near = train.project(kernel)
+    >>> torch.linalg.matrix_rank(near.flatten(1)).item(), torch.allclose(train.project(near), near, atol=1e-5)
+    (8, True)
+    """
+
+    ranks: Sequence[int]
+    out_modes: Sequence[int] | None = None
+    in_modes: Sequence[int] | None = None
+
+    def project(self, kernel: Tensor) -> Tensor:
+        """Return the kernel behind TT-SVD, :func:`~compactvision.models.factorised.tt_svd`."""
+        checks.floating(kernel=kernel)
+        if kernel.dim() not in (2, 4):
+            raise ValueError(f"kernel must have two or four dimensions, got {tuple(kernel.shape)}")
+        out_modes = self.out_modes or kernel.shape[:1]
+        in_modes = self.in_modes or kernel.shape[1:2]
+        if kernel.dim() == 2:
+            return tt_tensor(tt_svd(kernel.reshape(*out_modes, *in_modes), self.ranks)).reshape(kernel.shape)
+        near = tt_tensor(tt_svd(to_modes(kernel, out_modes, in_modes), self.ranks))
+        return from_modes(near, *kernel.shape[:2], kernel.shape[2:]).contiguous()
+
+    def layer(self, dense: nn.Module) -> Factorised:
+        """Return the factorised layer of a convolution or a linear layer, by TT-SVD of its kernel."""
+        kind = TTLinear if isinstance(dense, nn.Linear) else TTConv2d
+        return kind.from_layer(dense, self.ranks, out_modes=self.out_modes, in_modes=self.in_modes)
+
+
+@dataclass(frozen=True)
+class Tucker:
+    """Kernels of Tucker-2: a small kernel between two matrices, ``W = C x_1 A x_2 B``; convolutions only.
+
+    The set is that of the tensor train with the ranks ``(out_rank, in_rank)`` and one mode on either side. What differs
+    is the projection: higher-order orthogonal iteration in place of one SVD behind the other. It needs tensorly.
+    """
+
+    out_rank: int
+    in_rank: int
+
+    def project(self, kernel: Tensor) -> Tensor:
+        """Return the kernel behind tensorly's ``partial_tucker``."""
+        _four(kernel)
+        core, (a, b) = self._factors(kernel)
+        return torch.einsum("pqhw,op,iq->oihw", core, a, b).to(kernel.dtype)
+
+    def layer(self, dense: nn.Module) -> TTConv2d:
+        """Return the three convolutions, as the layer of a tensor train with the same kernel."""
+        checks.materialised(dense=dense)
+        made = TTConv2d.from_layer(dense, (self.out_rank, self.in_rank))
+        core, (a, b) = self._factors(dense.weight.detach())
+        values = a[None], core.flatten(2).transpose(1, 2), b.T[:, :, None]  # (1, O, p), (p, K_h K_w, q), (q, I, 1)
+        with torch.no_grad():
+            for held, value in zip(made.cores, values, strict=True):
+                held.copy_(value)
+        return made
+
+    def _factors(self, kernel: Tensor) -> tuple[Tensor, list[Tensor]]:
+        from tensorly.decomposition import partial_tucker
+
+        ranks = [min(self.out_rank, kernel.shape[0]), min(self.in_rank, kernel.shape[1])]
+        with _tensorly():
+            (core, factors), _ = partial_tucker(kernel.detach().float(), modes=[0, 1], rank=ranks, init="svd")
+        return core, factors
+
+
+@dataclass(frozen=True)
+class CP:
+    """Kernels that are a sum of ``rank`` products of three vectors (C_out, K_h K_w, C_in); it needs tensorly.
+
+    The projection is alternating least squares from a fixed start, so it need not find the nearest one.
+    """
+
+    rank: int
+
+    def project(self, kernel: Tensor) -> Tensor:
+        """Return the kernel behind tensorly's ``parafac``."""
+        _four(kernel)
+        from tensorly.cp_tensor import cp_to_tensor
+        from tensorly.decomposition import parafac
+
+        tensor = to_modes(kernel.detach(), kernel.shape[:1], kernel.shape[1:2])
+        try:
+            with _tensorly():
+                near = cp_to_tensor(parafac(tensor.float(), self.rank, n_iter_max=50, init="svd", random_state=0))
+        except torch.linalg.LinAlgError as error:
+            raise ValueError(f"kernel has a lower rank than the {self.rank} terms that it is asked for") from error
+        return from_modes(near, *kernel.shape[:2], kernel.shape[2:]).to(kernel.dtype).contiguous()
+
+    def parameters(self, kernel: Tensor) -> int:
+        """Return the numbers in the three matrices."""
+        _four(kernel)
+        return self.rank * (kernel.shape[0] + kernel[0, 0].numel() + kernel.shape[1])
+
+
+@dataclass(frozen=True)
+class Ring:
+    """Kernels that are a tensor ring: a train whose ends meet, ``r_0 = r_d``, closed by a trace; it needs tensorly.
+
+    ``ranks`` are ``r_0, r_1, r_2`` of the modes (C_out, K_h K_w, C_in).
+    """
+
+    ranks: tuple[int, int, int]
+
+    def project(self, kernel: Tensor) -> Tensor:
+        """Return the kernel behind tensorly's ``tensor_ring``."""
+        _four(kernel)
+        from tensorly.decomposition import tensor_ring
+        from tensorly.tr_tensor import tr_to_tensor
+
+        tensor = to_modes(kernel.detach(), kernel.shape[:1], kernel.shape[1:2])
+        with _tensorly():
+            near = tr_to_tensor(tensor_ring(tensor.float(), [*self.ranks, self.ranks[0]]))
+        return from_modes(near, *kernel.shape[:2], kernel.shape[2:]).to(kernel.dtype).contiguous()
+
+    def parameters(self, kernel: Tensor) -> int:
+        """Return the numbers in the three cores."""
+        _four(kernel)
+        sizes = kernel.shape[0], kernel[0, 0].numel(), kernel.shape[1]
+        closed = (*self.ranks, self.ranks[0])
+        return sum(left * size * right for left, size, right in zip(closed[:-1], sizes, closed[1:], strict=True))
+
+
+def decompose(model: nn.Module, formats: Mapping[str, TensorTrain | Tucker]) -> nn.Module:
+    """Return a copy of a network with the named layers factorised; everything else is as it was.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Left as it was.
+    formats : mapping of str to TensorTrain or Tucker
+        By the layer's name. Ranks that a layer does not allow are clipped: see ``ranks`` and ``requested`` of the new
+        layers, or print them.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown or stands for a layer that cannot be factorised; the layer is named.
+
+    Examples
+    --------
+    >>> from compactvision import measure, models
+    >>> from compactvision.factorization.admm_tensor_train import TensorTrain, decompose
+    >>> model = models.pretrained("resnet20_glyphs")
+    >>> small = decompose(model, {"layer3.0.conv2": TensorTrain((20, 20)), "layer3.1.conv1": TensorTrain((20, 20))})
+    >>> measure.parameters(model) - measure.parameters(small)
+    61408
+    """
+    checks.networks(model=model)
+    checks.mappings(formats=formats)
+    for name, format_ in formats.items():
+        if isinstance(format_, type) or not callable(getattr(format_, "layer", None)):
+            raise ValueError(f"formats[{name!r}] must be a TensorTrain or Tucker, got {checks.shown(format_)}")
+
+    def changed(name: str):
+        def change(layer: nn.Module) -> nn.Module:
+            try:
+                return formats[name].layer(layer)
+            except ValueError as error:
+                raise ValueError(f"formats: layer {name!r}: {error}") from error
+
+        return change
+
+    return with_layers(model, {name: changed(name) for name in formats})
+
+
+def projected(model: nn.Module, formats: Mapping[str, Format]) -> nn.Module:
+    """Return a copy of a network whose named kernels are projected, still dense: it computes as the factorised one.
+
+    Raises
+    ------
+    ValueError
+        If the network has no layer of a name, or it has no weight.
+    """
+    model = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, weight in weights(model, formats).items():
+            weight.copy_(formats[name].project(weight))
+    return model
+
+
+def distances(model: nn.Module, formats: Mapping[str, Format]) -> dict[str, float]:
+    """Return, by layer, how far a kernel is from its projection: ``|W - P(W)| / |W|``, 0 for a kernel of the format.
+
+    Raises
+    ------
+    ValueError
+        As for :func:`projected`.
+    """
+    checks.materialised(model=model)
+    found = {}
+    for name, weight in weights(model, formats).items():
+        kernel = weight.detach().contiguous()
+        size = kernel.norm()
+        if not size.isfinite():
+            raise ValueError(f"model: the kernel of layer {name!r} is not finite")
+        found[name] = float((kernel - formats[name].project(kernel)).norm() / size) if size > 0 else 0.0
+    return found
+
+
+def weights(model: nn.Module, formats: Mapping[str, Format]) -> dict[str, nn.Parameter]:
+    """Return the weights of the named layers.
+
+    Raises
+    ------
+    ValueError
+        If ``formats`` is empty, the network has no layer of a name, or it is no convolution or linear layer.
+    """
+    checks.networks(model=model)
+    if not known(formats):
+        raise ValueError("formats must name at least one layer, got none")
+    modules = dict(model.named_modules())
+    for name in formats:
+        if name not in modules:
+            raise ValueError(f"formats: the network has no layer {name!r}")
+        if not isinstance(modules[name], (nn.Conv2d, nn.Linear)):
+            raise ValueError(
+                f"formats: layer {name!r} must be an nn.Conv2d or nn.Linear, got {type(modules[name]).__name__}"
+            )
+        if getattr(modules[name], "groups", 1) != 1:
+            raise ValueError(f"formats: layer {name!r} must have groups=1, got {modules[name].groups}")
+    return {name: modules[name].weight for name in formats}
+
+
+def known(formats: Mapping[str, Format]) -> dict[str, Format]:
+    """Return a copy of a table of formats; ``ValueError`` where an entry cannot project."""
+    checks.mappings(formats=formats)
+    for name, format_ in formats.items():
+        if isinstance(format_, type) or not callable(getattr(format_, "project", None)):
+            raise ValueError(f"formats[{name!r}] must be a format such as TensorTrain, got {checks.shown(format_)}")
+    return dict(formats)
+
+
+def _four(kernel: Tensor) -> None:
+    """Refuse what is no kernel of a convolution, for formats that know no other."""
+    checks.floating(kernel=kernel)
+    if kernel.dim() != 4 or not kernel.numel() or not kernel.isfinite().all():
+        raise ValueError(f"kernel must be finite, of shape (C_out, C_in, K_h, K_w), got {checks.shown(kernel)}")
+
+
+def _tensorly():
+    import tensorly
+
+    return tensorly.backend_context("pytorch", local_threadsafe=True)
