@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
 from compactvision.models import factorised
 from compactvision.models.factorised.replace import replace_
 from compactvision.models.layers import ChannelMap
@@ -55,6 +56,8 @@ def known_layers(layers: Iterable[type] = ()) -> dict[str, type]:
     ValueError
         If one does not describe itself, or its name is taken.
     """
+    if isinstance(layers, (str, bytes)) or not isinstance(layers, Iterable):
+        raise ValueError(f"layers must be classes of layers, got {checks.shown(layers)}")
     own = [getattr(factorised, name) for name in factorised.__all__]
     found = {each.layer_name: each for each in own if isinstance(each, type) and hasattr(each, "layer_name")}
     for each in layers:
