@@ -1,9 +1,9 @@
 """Attention for images: heads, cross-attention, attention with reduced keys, and the feed-forward layer between.
 
-Tokens are (B, N, C) with ``N = H * W``, row by row; maps are (B, C, H, W). Heads split the channels in order: head ``j``
-of ``h`` has channels ``j * C / h`` to ``(j + 1) * C / h`` :cite:p:`vaswani2017`. What is computed is always
-:func:`torch.nn.functional.scaled_dot_product_attention`; the weights themselves, which that function does not give, are
-computed only where they are asked for.
+Tokens are (B, N, C) with ``N = H * W``, row by row; maps are (B, C, H, W). Heads split the channels in order: head
+``j`` of ``h`` has channels ``j * C / h`` to ``(j + 1) * C / h`` :cite:p:`vaswani2017attention`. What is computed is
+always :func:`torch.nn.functional.scaled_dot_product_attention`; the weights themselves, which that function does not
+give, are computed only where they are asked for.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def attention_weights(query: Tensor, key: Tensor) -> Tensor:
 class CrossAttention(nn.Module):
     """Tokens ask other tokens: queries from ``x``, keys and values from ``memory``.
 
-    ``softmax(q k^T / sqrt(d)) v`` in each head, with ``q = x W_q`` and ``[k, v] = memory W_kv``; the heads' results stand
-    side by side and pass one linear layer.
+    ``softmax(q k^T / sqrt(d)) v`` in each head, with ``q = x W_q`` and ``[k, v] = memory W_kv``; the heads' results
+    stand side by side and pass one linear layer.
 
     Parameters
     ----------
@@ -89,7 +89,8 @@ class CrossAttention(nn.Module):
     Raises
     ------
     ValueError
-        If a number is no count or ``heads`` does not divide ``width``; in ``forward`` if the tokens have other channels.
+        If a number is no count or ``heads`` does not divide ``width``; in ``forward`` if the tokens have other
+        channels.
 
     Examples
     --------
@@ -207,7 +208,7 @@ class MixFFN(nn.Module):
 def drop_path(rate: float) -> nn.Module:
     """Return a layer that leaves a whole branch out in training, for each image with probability ``rate``.
 
-    What is kept is divided by ``1 - rate``; in evaluation nothing is left out :cite:p:`huang2016`.
+    What is kept is divided by ``1 - rate``; in evaluation nothing is left out :cite:p:`huang2016stochastic`.
     """
     checks.finite(rate=rate)
     if not 0 <= rate < 1:

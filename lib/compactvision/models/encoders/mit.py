@@ -158,7 +158,7 @@ class MiT(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map images (B, 3, H, W) to maps (B, C_i, H / 2^(i+1), W / 2^(i+1)) with sides rounded up, fine to coarse."""
-        refuse_images(x, self.stages[0].embed)
+        refuse_images(x, self.stages[0].get_submodule("embed"))
         maps = []
         for stage in self.stages:
             x = stage(x)
