@@ -211,15 +211,16 @@ def test_export_and_autocast():
 def test_surgery_refuses_attention_by_name():
     encoder = encoders.MiT((4, 6), (1, 1), (1, 2), (2, 1))
     network = Segmenter(encoder, UMixFormerHead(encoder.channels, 3, width=8))
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(
+        ValueError, match=r"'encoder.stages.0' calls 'transpose' on channels, which surgery cannot follow"
+    ):
         surgery.channel_graph(network, (3, 32, 32))
-    assert len(str(error.value)) > 20
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: head()([*pyramid()[:2], torch.zeros(1, 8, 3, 3).double()]), r"one grid after pooling .* \(8, 12\) / 4 -> \(2, 3\)"),
+        (lambda: head()([*pyramid()[:2], torch.zeros(1, 8, 3, 3).double()]), r"one grid after .* \(8, 12\) / 4 -> \(2, 3\)"),
         (lambda: head()(pyramid()[:2]), "maps must be a list of 3 maps"),
         (lambda: UMixFormerHead(CHANNELS, 3, mixing="some"), "mixing must be one of all, near, none"),
         (lambda: UMixFormerHead(CHANNELS, 3, propagation="yes"), "propagation must be True or False"),

@@ -1,5 +1,6 @@
 """Decoders of SegFormer, FeedFormer and SegNeXt: published counts, shapes, and what each place hears of."""
 
+import itertools
 import re
 
 import pytest
@@ -104,7 +105,7 @@ def test_factors_stay_non_negative_and_each_step_rebuilds_better():
         assert bases.min() >= 0
         assert coefficients.min() >= 0
         errors.append(float((x - bases @ coefficients.mT).square().sum()))
-    assert all(later <= sooner * (1 + 1e-9) for sooner, later in zip(errors, errors[1:], strict=False))
+    assert all(later <= sooner * (1 + 1e-9) for sooner, later in itertools.pairwise(errors))
     assert errors[-1] < errors[0]
 
 

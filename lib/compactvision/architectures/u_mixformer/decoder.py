@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from compactvision import _checks as checks
 from compactvision.architectures.u_mixformer.looking import Look, look_at
 from compactvision.architectures.u_mixformer.mixing import KeyValueMixer, Source, source_levels
-from compactvision.models.segmentation.blocks import QueryBlock
+from compactvision.models.segmentation.blocks import QueryBlock, refuse_map
 from compactvision.models.segmentation.feedformer import heads_by_default, one_each
 from compactvision.models.segmentation.heads import (
     SPARE_WIDTH,
@@ -121,7 +121,7 @@ class UMixFormerHead(nn.Module):
 
     def refine(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Return the refined maps D_1, D_2, ..., each of the shape of the map that it comes from."""
-        maps = refuse_maps(maps, self.channels)
+        maps = refuse_maps(maps, self.channels, self)
         refined: dict[int, Tensor] = {}
         for level in self.order:
             refined[level] = self.blocks[level - 1](maps[level - 1], self.mix(level, maps, refined))
@@ -134,14 +134,18 @@ class UMixFormerHead(nn.Module):
 
     def mix(self, level: int, maps: Sequence[Tensor], refined: dict[int, Tensor]) -> Tensor:
         """Return the keys and values of a level (B, C, h, w), given the encoder's maps and what is refined so far."""
+        maps = refuse_maps(maps, self.channels, self)
+        self._refuse_level(level)
+        checks.mappings(refined=refined)
+        for j, each in refined.items():
+            self._refuse_level(j, "refined (a level)")
+            refuse_map(self.channels[j - 1], self, **{f"refined[{j}]": each})
         known = refined if self.propagation else {}
         return self.mixers[level - 1]([known.get(j, maps[j - 1]) for j in self.taken[level - 1]])
 
     def sources(self, level: int) -> tuple[Source, ...]:
         """Return where the channels of a level's mix come from, in their order."""
-        checks.counts(level=level)
-        if level > len(self.channels):
-            raise ValueError(f"level must be at most {len(self.channels)}, got {level}")
+        self._refuse_level(level)
         found, start = [], 0
         for j in reversed(self.taken[level - 1]):
             origin = "decoder" if self.propagation and j > level else "encoder"
@@ -149,9 +153,14 @@ class UMixFormerHead(nn.Module):
             start += self.channels[j - 1]
         return tuple(found)
 
+    def _refuse_level(self, level: int, name: str = "level") -> None:
+        checks.counts(**{name: level})
+        if level > len(self.channels):
+            raise ValueError(f"{name} must be at most {len(self.channels)}, got {level}")
+
     def look(self, maps: Sequence[Tensor]) -> list[Look]:
         """Return one :class:`~compactvision.architectures.u_mixformer.looking.Look` for each level, coarse to fine."""
-        maps = refuse_maps(maps, self.channels)
+        maps = refuse_maps(maps, self.channels, self)
         refined: dict[int, Tensor] = {}
         looks = []
         with torch.no_grad():

@@ -60,7 +60,7 @@ class ConvolutionalSelfAttention(nn.Module):
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """Map tokens (B, H * W, C) on a grid of ``size`` = (H, W) to tokens of the same shape."""
-        refuse_tokens(self.width, x=x)
+        refuse_tokens(self.weigh, x=x)
         maps, places = to_maps(x, size), KERNEL**2
         pooled = F.avg_pool2d(maps, STRIDE, STRIDE, ceil_mode=True)  # (B, C, h, w)
         grid = (pooled.shape[2], pooled.shape[3])
@@ -117,7 +117,7 @@ class RecursiveAtrousAttention(nn.Module):
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """Map tokens (B, H * W, C) on a grid of ``size`` = (H, W) to tokens of the same shape."""
-        refuse_tokens(self.width, x=x)
+        refuse_tokens(self.query, x=x)
         return F.silu(self.once(F.silu(self.once(x, size)) + x, size))
 
 

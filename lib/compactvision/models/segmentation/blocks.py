@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compactvision import _checks as checks
-from compactvision.models.attention import CrossAttention, MixFFN, drop_path, to_maps, to_tokens
+from compactvision.models.attention import CrossAttention, MixFFN, drop_path, refuse_tokens, to_maps, to_tokens
+from compactvision.models.layers import refuse_kind
 from compactvision.models.segmentation.heads import enlarge
 
 
@@ -123,6 +124,7 @@ class QueryBlock(nn.Module):
 
     def asked(self, memory: Tensor) -> Tensor:
         """Return the tokens (B, M, memory_width) that keys and values are made of."""
+        refuse_map(self.memory_width, self, memory=memory)
         tokens = self.norm_memory(to_tokens(memory))
         if self.reduce_memory is not None:
             return self.reduce_memory(tokens, _size(memory))
@@ -130,6 +132,10 @@ class QueryBlock(nn.Module):
 
     def asking(self, x: Tensor, normal: Tensor) -> Tensor:
         """Return the tokens (B, N, width) that queries are made of; ``normal`` are those of x behind its LayerNorm."""
+        refuse_map(self.width, self, x=x)
+        refuse_tokens(self.attention.query, normal=normal)
+        if normal.shape[:2] != (len(x), x.shape[2] * x.shape[3]):
+            raise ValueError(f"normal must have a token for each place of x, got {checks.shown(normal)}")
         if self.reduce_query is not None:
             return self.reduce_query(normal, _size(x))
         return normal if self.variant == "official" else to_tokens(x)
@@ -151,8 +157,8 @@ class QueryBlock(nn.Module):
         return self.attention.weights(self.asking(x, self._normal(x, memory)), self.asked(memory))
 
     def _normal(self, x: Tensor, memory: Tensor) -> Tensor:
-        refuse_map(self.width, x=x)
-        refuse_map(self.memory_width, memory=memory)
+        refuse_map(self.width, self, x=x)
+        refuse_map(self.memory_width, self, memory=memory)
         return self.norm_query(to_tokens(x))  # (B, N, width)
 
 
@@ -160,8 +166,9 @@ def _size(maps: Tensor) -> tuple[int, int]:
     return maps.shape[2], maps.shape[3]
 
 
-def refuse_map(width: int, **values: Tensor) -> None:
-    """Refuse what is no map (B, width, H, W)."""
+def refuse_map(width: int, layer: nn.Module, **values: Tensor) -> None:
+    """Refuse what is no map (B, width, H, W) of the type and on the device of a layer."""
     for name, value in values.items():
         if not isinstance(value, Tensor) or value.ndim != 4 or value.shape[1] != width or 0 in value.shape:
             raise ValueError(f"{name} must be (B, {width}, H, W), got {checks.shown(value)}")
+        refuse_kind(next(layer.parameters(), None), **{name: value})

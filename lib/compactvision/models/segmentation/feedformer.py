@@ -80,13 +80,13 @@ class FeedFormerHead(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Map the pyramid, fine to coarse, to logits (B, num_classes, H_1, W_1)."""
-        maps = refuse_maps(maps, self.channels)
+        maps = refuse_maps(maps, self.channels, self)
         asked = [block(each, maps[0]) for block, each in zip(self.blocks, maps[1:], strict=True)]
         return self.head([maps[0], *asked])
 
     def weights(self, maps: Sequence[Tensor]) -> dict[int, Tensor]:
         """Return the attention weights (B, heads, N_i, M) of the levels 2, 3, ...; keys are places of level 1."""
-        maps = refuse_maps(maps, self.channels)
+        maps = refuse_maps(maps, self.channels, self)
         found = {}
         for place, block in enumerate(self.blocks, start=2):
             assert isinstance(block, QueryBlock)
