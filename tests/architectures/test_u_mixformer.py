@@ -220,7 +220,7 @@ def test_surgery_refuses_attention_by_name():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: head()([*pyramid()[:2], torch.zeros(1, 8, 3, 3).double()]), r"one grid after .* \(8, 12\) / 4 -> \(2, 3\)"),
+        (lambda: head()([*pyramid()[:2], torch.zeros(1, 8, 3, 3).double()]), r"one grid .* \(8, 12\) / 4 -> \(2, 3\)"),
         (lambda: head()(pyramid()[:2]), "maps must be a list of 3 maps"),
         (lambda: UMixFormerHead(CHANNELS, 3, mixing="some"), "mixing must be one of all, near, none"),
         (lambda: UMixFormerHead(CHANNELS, 3, propagation="yes"), "propagation must be True or False"),
@@ -230,7 +230,11 @@ def test_surgery_refuses_attention_by_name():
         (lambda: KeyValueMixer((4, 6), (2,)), "ratios must have one number for each of the 2 maps"),
         (lambda: mixing.source_levels(4, 3), "level must be at most levels=3, got 4"),
         (lambda: head().sources(4), "level must be at most 3, got 4"),
-        (lambda: looking.look_at(head().blocks[0], *pyramid()[:2], 1, ()), r"memory must be \(B, 18, H, W\)"),
+        (lambda: looking.look_at(head().blocks[0], *pyramid()[:2], 1, head().sources(1)), r"memory must be \(B, 18, H"),
+        (lambda: looking.look_at(head().blocks[0], *pyramid()[:2], 1, ()), "must cover the memory's 18 channels"),
+        (lambda: looking.value_lengths(head(), pyramid()[0], ()), "block must be of class QueryBlock"),
+        (lambda: head().mix(2, pyramid(), {3: torch.zeros(1, 8, 2)}), r"refined\[3\] must be \(B, 8, H, W\)"),
+        (lambda: head()([each.float() for each in pyramid()]), r"maps\[0\] must be torch.float64 on cpu"),
     ],
 )  # fmt: skip
 def test_bad_arguments_are_named(call, message):

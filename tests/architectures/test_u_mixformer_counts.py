@@ -69,6 +69,19 @@ def test_live_and_dead_parameters_of_b0():
     assert measure.parameters(network) - dead_parameters(network) == 5_044_982 == measure.parameters(built("mit_b0"))
 
 
+def test_fused_attention_counts_as_on_the_meta_device():
+    encoder = (8, 12, 16)
+    counts = []
+    for device in ("meta", "cpu"):
+        with torch.device(device):
+            decoder = UMixFormerHead(encoder, 3, heads=(1, 2, 4), width=8)
+            maps = [torch.zeros(1, c, 16 // 2**place, 16 // 2**place) for place, c in enumerate(encoder)]
+        counts.append(measure.macs(Listed(decoder), maps))
+        kinds = measure.operations(Listed(decoder), maps)
+    assert counts[0] == counts[1]
+    assert kinds["attention"] == sum(2 * 256 // 4**place * 16 * c for place, c in enumerate(encoder))
+
+
 def test_near_mixing_is_the_rebuttals_head():
     network = built("mit_b0", mixing="near", count_dead=True)
     assert measure.parameters(network) == 5_413_068
