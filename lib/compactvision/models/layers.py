@@ -160,9 +160,11 @@ def refuse_kind(weight: object, **values: Tensor) -> None:
     for name, x in values.items():
         if not isinstance(weight, Tensor) or (x.dtype, x.device) == (weight.dtype, weight.device):
             continue
-        converts = x.is_floating_point() and torch.is_autocast_enabled(x.device.type)
-        if x.device != weight.device or not converts:
-            raise ValueError(f"{name} must be {weight.dtype} on {weight.device} as the layer is, got {checks.shown(x)}")
+        apart = x.device != weight.device or not x.is_floating_point()
+        if apart or not torch.is_autocast_enabled(x.device.type):
+            raise ValueError(
+                f"{name} must be {weight.dtype} on {weight.device} as the network is, got {checks.shown(x)}"
+            )
 
 
 def initialise_(model: nn.Module, generator: torch.Generator | None = None) -> None:
