@@ -111,13 +111,12 @@ def test_factors_stay_non_negative_and_each_step_rebuilds_better():
 
 def test_one_step_of_the_factorisation_by_hand():
     x = torch.tensor([[[1.0, 2.0], [0.0, 1.0]]], dtype=torch.float64)
-    start = torch.tensor([[[1.0], [0.0]]], dtype=torch.float64)
+    start = torch.tensor([[[0.6], [0.8]]], dtype=torch.float64)
     bases, coefficients = segmentation.nmf(x, start, 1)  # rank one: the softmax is 1 everywhere
-    c = torch.tensor([1.0, 2.0], dtype=torch.float64)  # 1 * (x^T b) / (1 * b^T b)
-    b = start[0, :, 0] * (x[0] @ c) / (start[0, :, 0] * (c @ c))
-    assert bases[0, 0, 0] == pytest.approx(float(b[0]), rel=1e-5)
-    expected = c * (x[0].T @ bases[0, :, 0]) / (c * (bases[0, :, 0] @ bases[0, :, 0]))
-    torch.testing.assert_close(coefficients[0, :, 0], expected, rtol=1e-5, atol=1e-5)
+    c = torch.tensor([0.6, 2.0], dtype=torch.float64)  # 1 * (x^T b) / (1 * b^T b)
+    b = torch.tensor([4.6, 2.0], dtype=torch.float64) / (0.36 + 4)  # x c / (c^T c)
+    torch.testing.assert_close(bases[0, :, 0], b, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(coefficients[0, :, 0], x[0].T @ b / (b @ b), rtol=1e-5, atol=1e-5)
 
 
 def test_a_segformer_pixel_hears_only_of_its_own_place():
