@@ -114,7 +114,7 @@ def test_one_step_of_the_factorisation_by_hand():
     start = torch.tensor([[[0.6], [0.8]]], dtype=torch.float64)
     bases, coefficients = segmentation.nmf(x, start, 1)  # rank one: the softmax is 1 everywhere
     c = torch.tensor([0.6, 2.0], dtype=torch.float64)  # 1 * (x^T b) / (1 * b^T b)
-    b = torch.tensor([4.6, 2.0], dtype=torch.float64) / (0.36 + 4)  # x c / (c^T c)
+    b = (x[0] @ c) / (c @ c)
     torch.testing.assert_close(bases[0, :, 0], b, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(coefficients[0, :, 0], x[0].T @ b / (b @ b), rtol=1e-5, atol=1e-5)
 
