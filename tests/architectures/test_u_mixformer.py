@@ -57,6 +57,22 @@ def test_the_block_equals_the_oracle(variant):
     torch.testing.assert_close(block(x, y)[0], expected, rtol=1e-10, atol=1e-10)
 
 
+def test_the_block_for_cityscapes_asks_from_pooled_places():
+    block = noisy(QueryBlock(4, 6, 2, query_pool=2))
+    x, y = torch.randn(1, 4, 5, 4, dtype=torch.float64), torch.randn(1, 6, 2, 2, dtype=torch.float64)
+    normal = oracle.layer_norm(oracle.tokens(oracle.array(x[0])), block.norm_query)
+    reduce = block.reduce_query
+    small = oracle.pointwise(oracle.pool(oracle.maps_of(normal, (5, 4)), 2), reduce.conv)
+    queries = oracle.gelu(oracle.layer_norm(oracle.tokens(small), reduce.norm))
+    keys = oracle.layer_norm(oracle.tokens(oracle.array(y[0])), block.norm_memory)
+    keys = oracle.gelu(oracle.layer_norm(keys, block.norm_again))
+    answers = oracle.maps_of(oracle.cross_attention(block.attention, queries, keys), (3, 2))
+    large = nn.functional.interpolate(torch.from_numpy(answers)[None], size=(5, 4), mode="bilinear")[0]
+    tokens = oracle.layer_norm(normal + oracle.tokens(large.numpy()), block.norm_sum)
+    expected = oracle.maps_of(tokens + oracle.ffn(block.ffn, tokens, (5, 4)), (5, 4))
+    torch.testing.assert_close(block(x, y)[0], torch.from_numpy(expected), rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("mixing_of", mixing.MIXINGS)
 @pytest.mark.parametrize("propagation", [True, False])
 def test_the_decoder_equals_the_oracle(mixing_of, propagation):

@@ -112,8 +112,8 @@ class RecursiveAtrousAttention(nn.Module):
                 raise ValueError(f"size must be at least the reduction {self.reduction}, got {tuple(size)}")
             memory = self.norm(to_tokens(self.reduce(to_maps(x, size))))
         key, value = self.key_value(memory).chunk(2, dim=-1)
-        parts = (split_heads(each, self.heads) for each in (query, key, value))
-        return self.project(merge_heads(F.scaled_dot_product_attention(*parts)))
+        query, key, value = (split_heads(each, self.heads) for each in (query, key, value))
+        return self.project(merge_heads(F.scaled_dot_product_attention(query, key, value)))
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """Map tokens (B, H * W, C) on a grid of ``size`` = (H, W) to tokens of the same shape."""
