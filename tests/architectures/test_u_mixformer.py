@@ -111,6 +111,13 @@ def test_the_first_stage_asks_the_encoder_alone_and_later_ones_what_became_of_it
     assert {source.origin for source in apart.sources(1)} == {"encoder"}
 
 
+def test_the_feed_forward_ratio_is_free():
+    narrow, usual = (UMixFormerHead(CHANNELS, 3, width=8, ffn_ratio=ratio) for ratio in (1, 4))
+    count = [sum(parameter.numel() for parameter in each.parameters()) for each in (narrow, usual)]
+    assert count[1] - count[0] == sum(3 * (2 * c**2 + 11 * c) for c in CHANNELS)  # fc1, fc2, depthwise, two biases
+    assert narrow(pyramid(dtype=torch.float32)).shape == (1, 3, 8, 12)
+
+
 def test_queries_come_from_the_encoder():
     decoder, maps, seen = head(), pyramid(), {}
     for level, block in enumerate(decoder.blocks, start=1):

@@ -44,6 +44,8 @@ class UMixFormerHead(nn.Module):
         Of the block, see :class:`~compactvision.models.segmentation.QueryBlock`.
     query_pool : int, optional
         2 for the decoder for Cityscapes, which asks from pooled places.
+    ffn_ratio : int, default 4
+        Channels inside the feed-forward layers, as a multiple of a level's.
     drop_path, dropout : float, default 0.1
         Probabilities of a branch and of a channel to be left out in training.
     count_dead : bool, default False
@@ -79,6 +81,7 @@ class UMixFormerHead(nn.Module):
         propagation: bool = True,
         variant: str = "official",
         query_pool: int | None = None,
+        ffn_ratio: int = 4,
         drop_path: float = 0.1,
         dropout: float = 0.1,
         count_dead: bool = False,
@@ -105,6 +108,7 @@ class UMixFormerHead(nn.Module):
                 count,
                 query_pool=query_pool,
                 variant=variant,
+                ffn_ratio=ffn_ratio,
                 drop=drop_path,
                 count_dead=count_dead,
             )

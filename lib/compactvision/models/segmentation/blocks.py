@@ -83,6 +83,8 @@ class QueryBlock(nn.Module):
         LayerNorm then (the decoder for Cityscapes).
     variant : {"official", "paper"}, default "official"
         Where the second LayerNorm stands.
+    ffn_ratio : int, default 4
+        Channels inside the feed-forward layer, as a multiple of ``width``.
     drop : float, default 0.1
         Probability that an image leaves out a branch in training.
     count_dead : bool, default False
@@ -99,6 +101,7 @@ class QueryBlock(nn.Module):
         memory_pool: int | None = None,
         query_pool: int | None = None,
         variant: str = "official",
+        ffn_ratio: int = 4,
         drop: float = 0.1,
         count_dead: bool = False,
     ) -> None:
@@ -112,7 +115,7 @@ class QueryBlock(nn.Module):
         self.norm_query = nn.LayerNorm(width)
         self.norm_memory = nn.LayerNorm(memory_width)
         self.norm_sum = nn.LayerNorm(width)
-        self.ffn = MixFFN(width)
+        self.ffn = MixFFN(width, ffn_ratio)
         self.drop = drop_path(drop)
         self.reduce_memory = None if memory_pool is None else Reduce(memory_width, memory_pool)
         self.reduce_query = None if query_pool is None else Reduce(width, query_pool)

@@ -35,6 +35,8 @@ class FeedFormerHead(nn.Module):
         Channels of the fused maps; the authors take 768 for B2.
     ratios : sequence of int, optional
         By how much the finest map is pooled for each level; 1, 2, 4, 8, ... by default. The first is not used.
+    ffn_ratio : int, default 4
+        Channels inside the feed-forward layers, as a multiple of a level's.
     drop_path, dropout : float, default 0.1
         Probabilities of a branch and of a channel to be left out in training.
     count_dead : bool, default False
@@ -57,6 +59,7 @@ class FeedFormerHead(nn.Module):
         heads: Sequence[int] | None = None,
         width: int = 128,
         ratios: Sequence[int] | None = None,
+        ffn_ratio: int = 4,
         drop_path: float = 0.1,
         dropout: float = 0.1,
         count_dead: bool = False,
@@ -70,7 +73,7 @@ class FeedFormerHead(nn.Module):
         heads = one_each(heads, self.channels, heads_by_default(len(self.channels)), "heads")
         ratios = one_each(ratios, self.channels, [2**place for place in range(len(self.channels))], "ratios")
         self.blocks = nn.ModuleList(
-            QueryBlock(each, self.channels[0], count, memory_pool=ratio, drop=drop_path)
+            QueryBlock(each, self.channels[0], count, memory_pool=ratio, ffn_ratio=ffn_ratio, drop=drop_path)
             for each, count, ratio in zip(self.channels[1:], heads[1:], ratios[1:], strict=True)
         )
         self.head = FuseHead(self.channels, num_classes, width, dropout)
