@@ -285,5 +285,5 @@ def _refuse(value: Tensor, rank: int | None, name: str, shape: str) -> None:
 def _grid(size: tuple[int, int]) -> tuple[int, int]:
     if not isinstance(size, (tuple, list)) or len(size) != 2:
         raise ValueError(f"size must be (H, W), got {checks.shown(size)}")
-    checks.counts(height=size[0], width=size[1])
+    checks.counts(**{"size[0]": size[0], "size[1]": size[1]})
     return size[0], size[1]

@@ -158,6 +158,8 @@ def refuse_images(x: Tensor, first: nn.Module) -> None:
 def refuse_kind(weight: object, **values: Tensor) -> None:
     """Raise a ``ValueError`` where tensors are not of the type and on the device of a weight; autocast may convert."""
     for name, x in values.items():
+        if x.layout != torch.strided:
+            raise ValueError(f"{name} must be a dense tensor, got {checks.shown(x)}")
         if not isinstance(weight, Tensor) or (x.dtype, x.device) == (weight.dtype, weight.device):
             continue
         apart = x.device != weight.device or not x.is_floating_point()

@@ -24,11 +24,12 @@ def enlarge(maps: Tensor, size: Sequence[int]) -> Tensor:
     ValueError
         If ``maps`` are none or ``size`` has no two counts.
     """
-    if not isinstance(maps, Tensor) or maps.ndim != 4 or not maps.is_floating_point() or 0 in maps.shape:
+    plain = isinstance(maps, Tensor) and maps.layout == torch.strided
+    if not plain or maps.ndim != 4 or not maps.is_floating_point() or 0 in maps.shape:
         raise ValueError(f"maps must be (B, C, H, W), got {checks.shown(maps)}")
     if not isinstance(size, (tuple, list)) or len(size) != 2:
         raise ValueError(f"size must be (H, W), got {checks.shown(size)}")
-    checks.counts(height=size[0], width=size[1])
+    checks.counts(**{"size[0]": size[0], "size[1]": size[1]})
     if tuple(maps.shape[2:]) == tuple(size):
         return maps
     return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
