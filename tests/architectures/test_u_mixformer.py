@@ -248,7 +248,7 @@ def test_surgery_refuses_attention_by_name():
         (lambda: UMixFormerHead(CHANNELS, 3, mixing="some"), "mixing must be one of all, near, none"),
         (lambda: UMixFormerHead(CHANNELS, 3, propagation="yes"), "propagation must be True or False"),
         (lambda: UMixFormerHead(CHANNELS, 3, query_pool=0), "query_pool must be at least 1, got 0"),
-        (lambda: UMixFormerHead(CHANNELS, 3, drop_path=1.0), r"rate must be in \[0, 1\), got 1.0"),
+        (lambda: UMixFormerHead(CHANNELS, 3, drop_path=1.0), r"drop_path must be in \[0, 1\), got 1.0"),
         (lambda: UMixFormerHead(CHANNELS, 3, ratios=(4, 2)), "ratios must have one number for each of the 3 levels"),
         (lambda: KeyValueMixer((4, 6), (2,)), "ratios must have one number for each of the 2 maps"),
         (lambda: mixing.source_levels(4, 3), "level must be at most levels=3, got 4"),

@@ -17,6 +17,7 @@ from compactvision.models.segmentation.heads import (
     FuseHead,
     initialise_decoder_,
     refuse_channels,
+    refuse_dropout,
     refuse_maps,
 )
 
@@ -92,6 +93,8 @@ class UMixFormerHead(nn.Module):
         levels = len(self.channels)
         checks.flags(propagation=propagation, count_dead=count_dead)
         checks.generators(generator=generator)
+        checks.counts(ffn_ratio=ffn_ratio)
+        refuse_dropout(drop_path=drop_path)
         if query_pool is not None:
             checks.counts(query_pool=query_pool)
         heads = one_each(heads, self.channels, heads_by_default(levels), "heads")

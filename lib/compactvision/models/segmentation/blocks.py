@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from compactvision import _checks as checks
 from compactvision.models.attention import CrossAttention, MixFFN, drop_path, refuse_tokens, to_maps, to_tokens
 from compactvision.models.layers import refuse_kind
-from compactvision.models.segmentation.heads import enlarge
+from compactvision.models.segmentation.heads import enlarge, refuse_dropout
 
 
 class Pool(nn.Module):
@@ -108,6 +108,9 @@ class QueryBlock(nn.Module):
         super().__init__()
         checks.one_of(("official", "paper"), variant=variant)
         checks.flags(count_dead=count_dead)
+        checks.counts(width=width, memory_width=memory_width, ffn_ratio=ffn_ratio)
+        checks.counts(**{n: v for n, v in (("memory_pool", memory_pool), ("query_pool", query_pool)) if v is not None})
+        refuse_dropout(drop=drop)
         if memory_pool is not None and query_pool is not None:
             raise ValueError(f"query_pool must be None where memory_pool is {memory_pool}, got {query_pool}")
         self.width, self.memory_width, self.variant = width, memory_width, variant

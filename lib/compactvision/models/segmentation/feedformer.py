@@ -69,6 +69,7 @@ class FeedFormerHead(nn.Module):
         self.channels = refuse_channels(channels, 2)
         refuse_dropout(drop_path=drop_path)
         checks.flags(count_dead=count_dead)
+        checks.counts(ffn_ratio=ffn_ratio)
         checks.generators(generator=generator)
         heads = one_each(heads, self.channels, heads_by_default(len(self.channels)), "heads")
         ratios = one_each(ratios, self.channels, [2**place for place in range(len(self.channels))], "ratios")
