@@ -25,6 +25,7 @@ from compactvision.models.factorised import (
     tt_tensor,
     with_layers,
 )
+from compactvision.models.factorised.threads import few_threads
 
 
 class Format(Protocol):
@@ -67,10 +68,11 @@ class TensorTrain:
             raise ValueError(f"kernel must have two or four dimensions, got {tuple(kernel.shape)}")
         out_modes = self.out_modes or kernel.shape[:1]
         in_modes = self.in_modes or kernel.shape[1:2]
-        if kernel.dim() == 2:
-            return tt_tensor(tt_svd(kernel.reshape(*out_modes, *in_modes), self.ranks)).reshape(kernel.shape)
-        near = tt_tensor(tt_svd(to_modes(kernel, out_modes, in_modes), self.ranks))
-        return from_modes(near, *kernel.shape[:2], kernel.shape[2:]).contiguous()
+        with few_threads(kernel):
+            if kernel.dim() == 2:
+                return tt_tensor(tt_svd(kernel.reshape(*out_modes, *in_modes), self.ranks)).reshape(kernel.shape)
+            near = tt_tensor(tt_svd(to_modes(kernel, out_modes, in_modes), self.ranks))
+            return from_modes(near, *kernel.shape[:2], kernel.shape[2:]).contiguous()
 
     def layer(self, dense: nn.Module) -> Factorised:
         """Return the factorised layer of a convolution or a linear layer, by TT-SVD of its kernel."""
@@ -110,7 +112,7 @@ class Tucker:
         from tensorly.decomposition import partial_tucker
 
         ranks = [min(self.out_rank, kernel.shape[0]), min(self.in_rank, kernel.shape[1])]
-        with _tensorly():
+        with few_threads(kernel), _tensorly():
             (core, factors), _ = partial_tucker(kernel.detach().float(), modes=[0, 1], rank=ranks, init="svd")
         return core, factors
 
@@ -132,7 +134,7 @@ class CP:
 
         tensor = to_modes(kernel.detach(), kernel.shape[:1], kernel.shape[1:2])
         try:
-            with _tensorly():
+            with few_threads(kernel), _tensorly():
                 near = cp_to_tensor(parafac(tensor.float(), self.rank, n_iter_max=50, init="svd", random_state=0))
         except torch.linalg.LinAlgError as error:
             raise ValueError(f"kernel has a lower rank than the {self.rank} terms that it is asked for") from error
@@ -160,7 +162,7 @@ class Ring:
         from tensorly.tr_tensor import tr_to_tensor
 
         tensor = to_modes(kernel.detach(), kernel.shape[:1], kernel.shape[1:2])
-        with _tensorly():
+        with few_threads(kernel), _tensorly():
             near = tr_to_tensor(tensor_ring(tensor.float(), [*self.ranks, self.ranks[0]]))
         return from_modes(near, *kernel.shape[:2], kernel.shape[2:]).to(kernel.dtype).contiguous()
 
