@@ -4,10 +4,11 @@ What a call gives is used where that is when it works (``AFTERWARDS``). ``FREE``
 one ("name:-1"), that are documented to be anything, so that accepting them is no nonsense.
 """
 
-from . import collaborative_compression, explanation, ground, pruning, tensor_trains, top
+from . import collaborative_compression, explanation, ground, pruning, segmentation_data, tensor_trains, top
 
 CALLS = {
     **ground.CALLS,
+    **segmentation_data.CALLS,
     **explanation.CALLS,
     **pruning.CALLS,
     **tensor_trains.CALLS,
@@ -16,6 +17,7 @@ CALLS = {
 }
 AFTERWARDS = {
     **ground.AFTERWARDS,
+    **segmentation_data.AFTERWARDS,
     **explanation.AFTERWARDS,
     **pruning.AFTERWARDS,
     **tensor_trains.AFTERWARDS,
@@ -24,6 +26,7 @@ AFTERWARDS = {
 }
 FREE = {
     **ground.FREE,
+    **segmentation_data.FREE,
     **explanation.FREE,
     **pruning.FREE,
     **tensor_trains.FREE,
