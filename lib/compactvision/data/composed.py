@@ -205,7 +205,8 @@ def _counts(counts: tuple[int, int, int]) -> tuple[int, int, int]:
             raise ValueError(f"counts[{place}] must lie in [0, {most}], got {number}")
     if sum(counts) == 0:
         raise ValueError("counts must ask for at least one object, got none")
-    return tuple(counts)
+    small, medium, large = counts
+    return small, medium, large
 
 
 def _refuse_small(size: int) -> None:
