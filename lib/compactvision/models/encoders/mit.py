@@ -14,14 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from compactvision import _checks as checks
-from compactvision.models.attention import (
-    MixFFN,
-    SpatialReductionAttention,
-    drop_path,
-    initialise_attention_,
-    to_maps,
-    to_tokens,
-)
+from compactvision.models.attention import MixFFN, SpatialReductionAttention, drop_path, initialise_attention_
+from compactvision.models.encoders.stages import Stage, refuse_stages, rising
 from compactvision.models.layers import refuse_images
 
 EPS = 1e-6
@@ -52,48 +46,6 @@ class MiTLayer(nn.Module):
         """Map tokens (B, H * W, C) on a grid of ``size`` = (H, W) to tokens of the same shape."""
         x = x + self.drop(self.attention(self.norm1(x), size))
         return x + self.drop(self.ffn(self.norm2(x), size))
-
-
-class MiTStage(nn.Module):
-    """Patch embedding, layers and LayerNorm; a map (B, C_in, H, W) becomes (B, width, ceil(H / s), ceil(W / s)).
-
-    Parameters
-    ----------
-    in_channels, width : int
-        Channels before and behind.
-    heads, reduction, ratio
-        As for :class:`MiTLayer`.
-    drops : sequence of float
-        One probability a layer.
-    kernel, stride : int
-        Of the embedding: 7 and 4 in the first stage, 3 and 2 in the others.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        width: int,
-        heads: int,
-        reduction: int,
-        ratio: int,
-        drops: Sequence[float],
-        kernel: int,
-        stride: int,
-    ) -> None:
-        super().__init__()
-        self.embed = nn.Conv2d(in_channels, width, kernel, stride=stride, padding=kernel // 2)
-        self.norm1 = nn.LayerNorm(width, eps=EPS)
-        self.layers = nn.ModuleList(MiTLayer(width, heads, reduction, ratio, drop) for drop in drops)
-        self.norm2 = nn.LayerNorm(width, eps=EPS)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the stage's map."""
-        x = self.embed(x)
-        size = (x.shape[2], x.shape[3])
-        tokens = self.norm1(to_tokens(x))
-        for layer in self.layers:
-            tokens = layer(tokens, size)
-        return to_maps(self.norm2(tokens), size)
 
 
 class MiT(nn.Module):
@@ -141,19 +93,12 @@ class MiT(nn.Module):
         self.channels = refuse_stages(widths=widths, depths=depths, heads=heads, reductions=reductions)
         drops = iter(rising(drop_path, sum(depths)))
         before = (in_channels, *self.channels[:-1])
-        self.stages = nn.ModuleList(
-            MiTStage(
-                before[place],
-                self.channels[place],
-                heads[place],
-                reductions[place],
-                ratio,
-                [next(drops) for _ in range(depths[place])],
-                kernel=7 if place == 0 else 3,
-                stride=4 if place == 0 else 2,
-            )
-            for place in range(len(self.channels))
-        )
+        self.stages = nn.ModuleList()
+        for place, width in enumerate(self.channels):
+            layers = [
+                MiTLayer(width, heads[place], reductions[place], ratio, next(drops)) for _ in range(depths[place])
+            ]
+            self.stages.append(Stage(before[place], width, layers, first=place == 0, eps=EPS, final=True))
         initialise_attention_(self, generator)
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -164,26 +109,6 @@ class MiT(nn.Module):
             x = stage(x)
             maps.append(x)
         return maps
-
-
-def rising(highest: float, count: int) -> list[float]:
-    """Return ``count`` rates that rise linearly from 0 to ``highest``."""
-    checks.finite(drop_path=highest)
-    if not 0 <= highest < 1:
-        raise ValueError(f"drop_path must be in [0, 1), got {highest}")
-    return [highest * place / max(count - 1, 1) for place in range(count)]
-
-
-def refuse_stages(**values: Sequence[int]) -> tuple[int, ...]:
-    """Return the first of several sequences of counts, and refuse others or unequal lengths."""
-    first_name, first = next(iter(values.items()))
-    for name, value in values.items():
-        if not isinstance(value, (tuple, list)) or not value:
-            raise ValueError(f"{name} must be a sequence of whole numbers, got {checks.shown(value)}")
-        checks.counts(**{f"{name}[{place}]": number for place, number in enumerate(value)})
-        if len(value) != len(first):
-            raise ValueError(f"{name} must have one number for each of the {len(first)} {first_name}, got {len(value)}")
-    return tuple(first)
 
 
 WIDE = (64, 128, 320, 512)

@@ -37,13 +37,16 @@ class Segmenter(nn.Module):
         return enlarge(logits, (x.shape[2], x.shape[3])) if self.enlarged else logits
 
 
+ENCODERS = ("mit_b0", "mit_b1", "mit_b2", "mit_b3", "mit_b4", "mit_b5", "lvt", "mscan_t", "mscan_s", "mscan_b")
+"""Names of the published encoders."""
+
 LARGE = ("mit_b2", "mit_b3", "mit_b4", "mit_b5")
 """Encoders whose decoders are 768 wide."""
 
 
 def encoder_named(name: str, generator: torch.Generator | None = None) -> nn.Module:
     """Return an encoder of :mod:`compactvision.models.encoders` by name; a ValueError where there is none."""
-    checks.one_of([each for each in encoders.__all__ if each.islower()], encoder=name)
+    checks.one_of(ENCODERS, encoder=name)
     return getattr(encoders, name)(generator=generator)
 
 
