@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compactvision import _checks as checks
+from compactvision.models.efficientnet_lite import EfficientNetLite
+from compactvision.models.resnet import ResNet
 
 LITE0_BLOCKS = (2, 4, 10, 15)
 """The last blocks of EfficientNet-Lite0 at strides 4, 8, 16 and 32."""
@@ -29,6 +31,7 @@ def lite0_maps(network: nn.Module, images: Tensor) -> list[Tensor]:
     images : Tensor
         (B, 3, H, W) uint8; they are normalised as the network was trained, ``(images - 127) / 128``.
     """
+    checks.instances(EfficientNetLite, network=network)
     x = images.float().sub(127).div(128)
     x = network.relu0(network.bn0(network.conv_stem(network.pad(x))))
     maps = []
@@ -44,6 +47,7 @@ def resnet_maps(network: nn.Module, images: Tensor) -> list[Tensor]:
 
     The network reads images of a quarter of their size, as large as those it was trained on.
     """
+    checks.instances(ResNet, network=network)
     x = F.avg_pool2d(images.float().div(255), 4).sub(0.47).div(0.2)
     x = F.relu(network.bn1(network.conv1(x)))
     maps = []
@@ -59,7 +63,10 @@ def patch_maps(channels: Sequence[int], generator: torch.Generator) -> Callable[
     Each level reads the one before by a convolution whose kernel is its stride, so that no cell sees a pixel outside
     itself.
     """
-    checks.generators(generator=generator)
+    if not isinstance(channels, (tuple, list)) or len(channels) != 4:
+        raise ValueError(f"channels must be four widths, got {checks.shown(channels)}")
+    checks.counts(**{f"channels[{place}]": width for place, width in enumerate(channels)})
+    checks.instances(torch.Generator, generator=generator)
     weights, inside = [], 3
     for width, side in zip(channels, (4, 2, 2, 2), strict=True):
         scale = (2 / (inside * side * side)) ** 0.5
@@ -86,6 +93,12 @@ class Reduction:
     @classmethod
     def fit(cls, maps: Sequence[Tensor], channels: Sequence[int]) -> Reduction:
         """Find the first ``channels[i]`` components of each level, (N, C_i, H_i, W_i)."""
+        if not isinstance(channels, (tuple, list)) or len(channels) != len(maps):
+            raise ValueError(f"channels must have one width for each of the {len(maps)} maps, got {channels!r:.80}")
+        for place, (each, width) in enumerate(zip(maps, channels, strict=True)):
+            checks.counts(**{f"channels[{place}]": width})
+            if width > each.shape[1]:
+                raise ValueError(f"channels[{place}] must be at most {each.shape[1]}, got {width}")
         means, matrices = [], []
         for each, width in zip(maps, channels, strict=True):
             rows = each.transpose(0, 1).flatten(1).double()  # (C, N * H * W)
@@ -106,7 +119,9 @@ class Reduction:
 
 def computed(encode: Callable[[Tensor], list[Tensor]], images: Tensor, batch_size: int = 50) -> list[Tensor]:
     """Return the maps of all images, (N, C_i, H_i, W_i) each, without gradients."""
+    checks.functions(1, encode=encode)
     checks.counts(batch_size=batch_size)
+    checks.tensors(images=images)
     with torch.no_grad():
         parts = [encode(images[start : start + batch_size]) for start in range(0, len(images), batch_size)]
     return [torch.cat(level) for level in zip(*parts, strict=True)]
