@@ -75,6 +75,13 @@ def test_one_label_an_image_can_be_ignored_too():
     assert measure.per_class_accuracy(LOGITS, batches, 3, ignore=255).tolist()[:2] == [1, 0]
 
 
+def test_a_class_can_be_ignored():
+    batches = [(torch.eye(3)[[0, 1, 2]], torch.tensor([0, 2, 2]))]
+    assert measure.accuracy(LOGITS, batches, ignore=0) == 0.5
+    assert training.evaluate(LOGITS, batches, ignore=0)["accuracy"] == 0.5
+    assert measure.confusion(LOGITS, batches, 3, ignore=0).tolist() == [[0, 0, 0], [0, 0, 0], [0, 1, 1]]
+
+
 def test_inputs_may_be_a_list_of_maps():
     class Second(nn.Module):
         def forward(self, maps):

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from compactvision import _checks as checks
 
+__all__ = ["boundary_f1", "confusion_of", "iou", "iou_by_size", "mean_iou"]
+
 
 def confusion_of(predicted: Tensor, targets: Tensor, num_classes: int, *, ignore: int | None = None) -> Tensor:
     """Return how often each class was predicted as each class.
@@ -146,9 +148,10 @@ def boundary_f1(
         raise ValueError(f"tolerance must be at least 0, got {tolerance}")
     valid = _counted(predicted, targets, num_classes, ignore, maps=True)
     found = torch.zeros(num_classes, dtype=torch.float64)
+    reach = min(tolerance, max(targets.shape[1:]))
     for number in range(num_classes):
         ours, theirs = (_boundary((labels == number) & valid, valid) for labels in (predicted, targets))
-        near_theirs, near_ours = _grown(theirs, tolerance), _grown(ours, tolerance)
+        near_theirs, near_ours = _grown(theirs, reach), _grown(ours, reach)
         precision, recall = _share(ours & near_theirs, ours), _share(theirs & near_ours, theirs)
         none_at_all = not (bool(ours.any()) or bool(theirs.any()))
         found[number] = torch.nan if none_at_all else 2 * precision * recall / max(precision + recall, 1e-300)

@@ -16,6 +16,20 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from compactvision import _checks as checks
+from compactvision.models.layers import refuse_kind
+
+__all__ = [
+    "CrossAttention",
+    "MixFFN",
+    "SpatialReductionAttention",
+    "attention_weights",
+    "drop_path",
+    "initialise_attention_",
+    "merge_heads",
+    "split_heads",
+    "to_maps",
+    "to_tokens",
+]
 
 
 def to_tokens(maps: Tensor) -> Tensor:
@@ -64,6 +78,8 @@ def attention_weights(query: Tensor, key: Tensor) -> Tensor:
     """
     _refuse(query, None, "query", "(..., N, d)")
     _refuse(key, None, "key", "(..., M, d)")
+    if not query.is_floating_point() or key.dtype != query.dtype or key.device != query.device:
+        raise ValueError(f"query and key must be floating-point and alike, got {query.dtype} and {key.dtype}")
     if query.shape[:-2] != key.shape[:-2] or query.shape[-1] != key.shape[-1] or query.ndim < 2:
         raise ValueError(f"key must be (..., M, d) for query of {tuple(query.shape)}, got {tuple(key.shape)}")
     return torch.softmax(query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1]), dim=-1)
@@ -114,8 +130,8 @@ class CrossAttention(nn.Module):
 
     def heads_of(self, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries (B, h, N, d), keys (B, h, M, d) and values (B, h, M, d)."""
-        refuse_tokens(self.width, x=x)
-        refuse_tokens(self.memory_width, memory=memory)
+        refuse_tokens(self.query, x=x)
+        refuse_tokens(self.key_value, memory=memory)
         if len(x) != len(memory):
             raise ValueError(f"memory must have the {len(x)} images of x, got {checks.shown(memory)}")
         key, value = self.key_value(memory).chunk(2, dim=-1)  # (B, M, C) each
@@ -160,6 +176,8 @@ class SpatialReductionAttention(nn.Module):
         super().__init__()
         checks.counts(reduction=reduction)
         checks.finite(eps=eps)
+        if eps <= 0:
+            raise ValueError(f"eps must be above 0, got {eps}")
         self.reduction = reduction
         self.attention = CrossAttention(width, width, heads, bias=True)
         if reduction > 1:
@@ -168,6 +186,8 @@ class SpatialReductionAttention(nn.Module):
 
     def memory(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """Return what the tokens (B, H * W, C) ask: (B, M, C)."""
+        refuse_tokens(self.attention.query, x=x)
+        size = _grid(size)
         if self.reduction == 1:
             return x
         if min(size) < self.reduction:
@@ -200,7 +220,7 @@ class MixFFN(nn.Module):
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """Map tokens (B, H * W, C) on a grid of ``size`` = (H, W) to tokens of the same shape."""
-        refuse_tokens(self.width, x=x)
+        refuse_tokens(self.expand, x=x)
         mixed = self.mix(to_maps(self.expand(x), size))  # (B, ratio * C, H, W)
         return self.shrink(F.gelu(to_tokens(mixed)))
 
@@ -248,11 +268,13 @@ def initialise_attention_(model: nn.Module, generator: torch.Generator | None = 
             nn.init.zeros_(bias)
 
 
-def refuse_tokens(width: int, **values: Tensor) -> None:
-    """Refuse what are no tokens (B, N, width)."""
+def refuse_tokens(layer: nn.Linear, **values: Tensor) -> None:
+    """Refuse what are no tokens (B, N, C) that a linear layer takes."""
     for name, value in values.items():
-        if not isinstance(value, Tensor) or value.ndim != 3 or value.shape[2] != width or 0 in value.shape:
-            raise ValueError(f"{name} must be tokens (B, N, {width}), got {checks.shown(value)}")
+        _refuse(value, 3, name, f"tokens (B, N, {layer.in_features})")
+        if value.shape[2] != layer.in_features or 0 in value.shape:
+            raise ValueError(f"{name} must be tokens (B, N, {layer.in_features}), got {checks.shown(value)}")
+        refuse_kind(layer.weight, **{name: value})
 
 
 def _refuse(value: Tensor, rank: int | None, name: str, shape: str) -> None:
@@ -263,5 +285,5 @@ def _refuse(value: Tensor, rank: int | None, name: str, shape: str) -> None:
 def _grid(size: tuple[int, int]) -> tuple[int, int]:
     if not isinstance(size, (tuple, list)) or len(size) != 2:
         raise ValueError(f"size must be (H, W), got {checks.shown(size)}")
-    checks.counts(height=size[0], width=size[1])
+    checks.counts(**{"size[0]": size[0], "size[1]": size[1]})
     return size[0], size[1]

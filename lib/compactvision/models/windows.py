@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compactvision import _checks as checks
+from compactvision.models.layers import refuse_kind
 
 
 def pad_heads(columns: Tensor, sizes: Sequence[int]) -> Tensor:
@@ -33,7 +34,12 @@ def pad_heads(columns: Tensor, sizes: Sequence[int]) -> Tensor:
              [[2., 3.]]]])
     """
     sizes = _sizes(sizes, "sizes")
-    if not isinstance(columns, Tensor) or columns.ndim != 3 or columns.shape[2] != sum(sizes):
+    if (
+        not isinstance(columns, Tensor)
+        or columns.layout != torch.strided
+        or columns.ndim != 3
+        or columns.shape[2] != sum(sizes)
+    ):
         raise ValueError(f"columns must be (B, N, {sum(sizes)}), got {checks.shown(columns)}")
     largest = max(sizes)
     if len(set(sizes)) == 1:
@@ -124,6 +130,7 @@ class WindowAttention(nn.Module):
         """Map (B, H, W, C) to the same shape."""
         if not isinstance(x, Tensor) or x.ndim != 4 or x.shape[3] != self.width or 0 in x.shape:
             raise ValueError(f"x must be (B, H, W, {self.width}), got {checks.shown(x)}")
+        refuse_kind(self.query.weight, x=x)
         batch, height, width, side = x.shape[0], x.shape[1], x.shape[2], self.window
         x = F.pad(x, (0, 0, 0, -width % side, 0, -height % side))
         rows, columns = x.shape[1] // side, x.shape[2] // side

@@ -4,33 +4,36 @@ What a call gives is used where that is when it works (``AFTERWARDS``). ``FREE``
 one ("name:-1"), that are documented to be anything, so that accepting them is no nonsense.
 """
 
-from . import collaborative_compression, explanation, ground, pruning, segmentation_data, tensor_trains, top
+from . import collaborative_compression, explanation, ground, pruning, redesign, segmentation_data, tensor_trains, top
 
 CALLS = {
     **ground.CALLS,
-    **segmentation_data.CALLS,
     **explanation.CALLS,
     **pruning.CALLS,
     **tensor_trains.CALLS,
     **collaborative_compression.CALLS,
+    **redesign.CALLS,
+    **segmentation_data.CALLS,
     **top.CALLS,
 }
 AFTERWARDS = {
     **ground.AFTERWARDS,
-    **segmentation_data.AFTERWARDS,
     **explanation.AFTERWARDS,
     **pruning.AFTERWARDS,
     **tensor_trains.AFTERWARDS,
     **collaborative_compression.AFTERWARDS,
+    **redesign.AFTERWARDS,
+    **segmentation_data.AFTERWARDS,
     **top.AFTERWARDS,
 }
 FREE = {
     **ground.FREE,
-    **segmentation_data.FREE,
     **explanation.FREE,
     **pruning.FREE,
     **tensor_trains.FREE,
     **collaborative_compression.FREE,
+    **redesign.FREE,
+    **segmentation_data.FREE,
     **top.FREE,
 }
 

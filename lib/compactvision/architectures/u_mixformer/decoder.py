@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from compactvision import _checks as checks
 from compactvision.architectures.u_mixformer.looking import Look, look_at
 from compactvision.architectures.u_mixformer.mixing import KeyValueMixer, Source, source_levels
-from compactvision.models.segmentation.blocks import QueryBlock
+from compactvision.models.segmentation.blocks import QueryBlock, refuse_map
 from compactvision.models.segmentation.feedformer import heads_by_default, one_each
 from compactvision.models.segmentation.heads import (
     SPARE_WIDTH,
     FuseHead,
     initialise_decoder_,
     refuse_channels,
+    refuse_dropout,
     refuse_maps,
 )
 
@@ -44,6 +45,8 @@ class UMixFormerHead(nn.Module):
         Of the block, see :class:`~compactvision.models.segmentation.QueryBlock`.
     query_pool : int, optional
         2 for the decoder for Cityscapes, which asks from pooled places.
+    ffn_ratio : int, default 4
+        Channels inside the feed-forward layers, as a multiple of a level's.
     drop_path, dropout : float, default 0.1
         Probabilities of a branch and of a channel to be left out in training.
     count_dead : bool, default False
@@ -79,6 +82,7 @@ class UMixFormerHead(nn.Module):
         propagation: bool = True,
         variant: str = "official",
         query_pool: int | None = None,
+        ffn_ratio: int = 4,
         drop_path: float = 0.1,
         dropout: float = 0.1,
         count_dead: bool = False,
@@ -89,6 +93,8 @@ class UMixFormerHead(nn.Module):
         levels = len(self.channels)
         checks.flags(propagation=propagation, count_dead=count_dead)
         checks.generators(generator=generator)
+        checks.counts(ffn_ratio=ffn_ratio)
+        refuse_dropout(drop_path=drop_path)
         if query_pool is not None:
             checks.counts(query_pool=query_pool)
         heads = one_each(heads, self.channels, heads_by_default(levels), "heads")
@@ -105,6 +111,7 @@ class UMixFormerHead(nn.Module):
                 count,
                 query_pool=query_pool,
                 variant=variant,
+                ffn_ratio=ffn_ratio,
                 drop=drop_path,
                 count_dead=count_dead,
             )
@@ -121,7 +128,7 @@ class UMixFormerHead(nn.Module):
 
     def refine(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Return the refined maps D_1, D_2, ..., each of the shape of the map that it comes from."""
-        maps = refuse_maps(maps, self.channels)
+        maps = refuse_maps(maps, self.channels, self)
         refined: dict[int, Tensor] = {}
         for level in self.order:
             refined[level] = self.blocks[level - 1](maps[level - 1], self.mix(level, maps, refined))
@@ -134,14 +141,18 @@ class UMixFormerHead(nn.Module):
 
     def mix(self, level: int, maps: Sequence[Tensor], refined: dict[int, Tensor]) -> Tensor:
         """Return the keys and values of a level (B, C, h, w), given the encoder's maps and what is refined so far."""
+        maps = refuse_maps(maps, self.channels, self)
+        self._refuse_level(level)
+        checks.mappings(refined=refined)
+        for j, each in refined.items():
+            self._refuse_level(j, "refined (a level)")
+            refuse_map(self.channels[j - 1], self, **{f"refined[{j}]": each})
         known = refined if self.propagation else {}
         return self.mixers[level - 1]([known.get(j, maps[j - 1]) for j in self.taken[level - 1]])
 
     def sources(self, level: int) -> tuple[Source, ...]:
         """Return where the channels of a level's mix come from, in their order."""
-        checks.counts(level=level)
-        if level > len(self.channels):
-            raise ValueError(f"level must be at most {len(self.channels)}, got {level}")
+        self._refuse_level(level)
         found, start = [], 0
         for j in reversed(self.taken[level - 1]):
             origin = "decoder" if self.propagation and j > level else "encoder"
@@ -149,9 +160,14 @@ class UMixFormerHead(nn.Module):
             start += self.channels[j - 1]
         return tuple(found)
 
+    def _refuse_level(self, level: int, name: str = "level") -> None:
+        checks.counts(**{name: level})
+        if level > len(self.channels):
+            raise ValueError(f"{name} must be at most {len(self.channels)}, got {level}")
+
     def look(self, maps: Sequence[Tensor]) -> list[Look]:
         """Return one :class:`~compactvision.architectures.u_mixformer.looking.Look` for each level, coarse to fine."""
-        maps = refuse_maps(maps, self.channels)
+        maps = refuse_maps(maps, self.channels, self)
         refined: dict[int, Tensor] = {}
         looks = []
         with torch.no_grad():

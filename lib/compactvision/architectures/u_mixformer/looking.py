@@ -19,6 +19,8 @@ from compactvision.architectures.u_mixformer.mixing import Source
 from compactvision.models.attention import split_heads
 from compactvision.models.segmentation.blocks import QueryBlock, Reduce, refuse_map
 
+__all__ = ["Look", "look_at", "value_lengths"]
+
 
 @dataclass(frozen=True)
 class Look:
@@ -70,11 +72,9 @@ def look_at(block: QueryBlock, x: Tensor, memory: Tensor, level: int, sources: S
     ValueError
         If an argument does not fit the block.
     """
-    checks.instances(QueryBlock, block=block)
-    refuse_map(block.width, x=x)
-    refuse_map(block.memory_width, memory=memory)
-    if not isinstance(sources, (tuple, list)) or not all(isinstance(source, Source) for source in sources):
-        raise ValueError(f"sources must be a sequence of Source, got {checks.shown(sources)}")
+    checks.counts(level=level)
+    refuse_sources(block, sources)
+    refuse_map(block.width, block, x=x)
     with torch.no_grad():
         weights = block.weights(x, memory)  # (B, h, N, M)
         lengths = value_lengths(block, memory, sources)  # (B, S, h, M)
@@ -86,11 +86,22 @@ def look_at(block: QueryBlock, x: Tensor, memory: Tensor, level: int, sources: S
 
 
 def value_lengths(block: QueryBlock, memory: Tensor, sources: Sequence[Source]) -> Tensor:
-    """Return the length of each source's part of the values, (B, S, heads, M)."""
+    """Return the length of each source's part of the values, (B, S, heads, M); arguments as for :func:`look_at`."""
+    refuse_sources(block, sources)
     asked = block.asked(memory)  # (B, M, C')
     of_values = block.attention.key_value.weight[block.width :]  # (width, C')
     parts = [asked[..., source.channels] @ of_values[:, source.channels].T for source in sources]  # (B, M, width) each
     return torch.stack([split_heads(part, block.attention.heads).norm(dim=-1) for part in parts], dim=1)
+
+
+def refuse_sources(block: QueryBlock, sources: Sequence[Source]) -> None:
+    """Refuse what is no block, or no sources that cover its memory."""
+    checks.instances(QueryBlock, block=block)
+    if not isinstance(sources, (tuple, list)) or not all(isinstance(source, Source) for source in sources):
+        raise ValueError(f"sources must be a sequence of Source, got {checks.shown(sources)}")
+    covered = [place for source in sources for place in range(*source.channels.indices(block.memory_width))]
+    if sorted(covered) != list(range(block.memory_width)):
+        raise ValueError(f"sources must cover the memory's {block.memory_width} channels once, got {len(covered)}")
 
 
 def _grid(maps: Tensor, reduce: Reduce | None) -> tuple[int, int]:

@@ -97,7 +97,7 @@ class KeyValueMixer(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Map a list of maps, fine to coarse, to one map (B, sum of channels, h, w)."""
-        maps = refuse_maps(maps, self.channels)
+        maps = refuse_maps(maps, self.channels, self)
         pooled = [pool(each) for pool, each in zip(self.pools, maps, strict=True)]
         grids = [tuple(each.shape[2:]) for each in pooled]
         if any(grid != grids[0] for grid in grids):

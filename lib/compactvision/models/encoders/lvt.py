@@ -60,7 +60,7 @@ class ConvolutionalSelfAttention(nn.Module):
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """Map tokens (B, H * W, C) on a grid of ``size`` = (H, W) to tokens of the same shape."""
-        refuse_tokens(self.width, x=x)
+        refuse_tokens(self.weigh, x=x)
         maps, places = to_maps(x, size), KERNEL**2
         pooled = F.avg_pool2d(maps, STRIDE, STRIDE, ceil_mode=True)  # (B, C, h, w)
         grid = (pooled.shape[2], pooled.shape[3])
@@ -112,12 +112,12 @@ class RecursiveAtrousAttention(nn.Module):
                 raise ValueError(f"size must be at least the reduction {self.reduction}, got {tuple(size)}")
             memory = self.norm(to_tokens(self.reduce(to_maps(x, size))))
         key, value = self.key_value(memory).chunk(2, dim=-1)
-        parts = (split_heads(each, self.heads) for each in (query, key, value))
-        return self.project(merge_heads(F.scaled_dot_product_attention(*parts)))
+        query, key, value = (split_heads(each, self.heads) for each in (query, key, value))
+        return self.project(merge_heads(F.scaled_dot_product_attention(query, key, value)))
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """Map tokens (B, H * W, C) on a grid of ``size`` = (H, W) to tokens of the same shape."""
-        refuse_tokens(self.width, x=x)
+        refuse_tokens(self.query, x=x)
         return F.silu(self.once(F.silu(self.once(x, size)) + x, size))
 
 

@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compactvision import _checks as checks
-from compactvision.models.attention import CrossAttention, MixFFN, drop_path, to_maps, to_tokens
-from compactvision.models.segmentation.heads import enlarge
+from compactvision.models.attention import CrossAttention, MixFFN, drop_path, refuse_tokens, to_maps, to_tokens
+from compactvision.models.layers import refuse_kind
+from compactvision.models.segmentation.heads import enlarge, refuse_dropout
 
 
 class Pool(nn.Module):
@@ -82,6 +83,8 @@ class QueryBlock(nn.Module):
         LayerNorm then (the decoder for Cityscapes).
     variant : {"official", "paper"}, default "official"
         Where the second LayerNorm stands.
+    ffn_ratio : int, default 4
+        Channels inside the feed-forward layer, as a multiple of ``width``.
     drop : float, default 0.1
         Probability that an image leaves out a branch in training.
     count_dead : bool, default False
@@ -98,12 +101,16 @@ class QueryBlock(nn.Module):
         memory_pool: int | None = None,
         query_pool: int | None = None,
         variant: str = "official",
+        ffn_ratio: int = 4,
         drop: float = 0.1,
         count_dead: bool = False,
     ) -> None:
         super().__init__()
         checks.one_of(("official", "paper"), variant=variant)
         checks.flags(count_dead=count_dead)
+        checks.counts(width=width, memory_width=memory_width, ffn_ratio=ffn_ratio)
+        checks.counts(**{n: v for n, v in (("memory_pool", memory_pool), ("query_pool", query_pool)) if v is not None})
+        refuse_dropout(drop=drop)
         if memory_pool is not None and query_pool is not None:
             raise ValueError(f"query_pool must be None where memory_pool is {memory_pool}, got {query_pool}")
         self.width, self.memory_width, self.variant = width, memory_width, variant
@@ -111,7 +118,7 @@ class QueryBlock(nn.Module):
         self.norm_query = nn.LayerNorm(width)
         self.norm_memory = nn.LayerNorm(memory_width)
         self.norm_sum = nn.LayerNorm(width)
-        self.ffn = MixFFN(width)
+        self.ffn = MixFFN(width, ffn_ratio)
         self.drop = drop_path(drop)
         self.reduce_memory = None if memory_pool is None else Reduce(memory_width, memory_pool)
         self.reduce_query = None if query_pool is None else Reduce(width, query_pool)
@@ -123,6 +130,7 @@ class QueryBlock(nn.Module):
 
     def asked(self, memory: Tensor) -> Tensor:
         """Return the tokens (B, M, memory_width) that keys and values are made of."""
+        refuse_map(self.memory_width, self, memory=memory)
         tokens = self.norm_memory(to_tokens(memory))
         if self.reduce_memory is not None:
             return self.reduce_memory(tokens, _size(memory))
@@ -130,6 +138,10 @@ class QueryBlock(nn.Module):
 
     def asking(self, x: Tensor, normal: Tensor) -> Tensor:
         """Return the tokens (B, N, width) that queries are made of; ``normal`` are those of x behind its LayerNorm."""
+        refuse_map(self.width, self, x=x)
+        refuse_tokens(self.attention.query, normal=normal)
+        if normal.shape[:2] != (len(x), x.shape[2] * x.shape[3]):
+            raise ValueError(f"normal must have a token for each place of x, got {checks.shown(normal)}")
         if self.reduce_query is not None:
             return self.reduce_query(normal, _size(x))
         return normal if self.variant == "official" else to_tokens(x)
@@ -151,8 +163,8 @@ class QueryBlock(nn.Module):
         return self.attention.weights(self.asking(x, self._normal(x, memory)), self.asked(memory))
 
     def _normal(self, x: Tensor, memory: Tensor) -> Tensor:
-        refuse_map(self.width, x=x)
-        refuse_map(self.memory_width, memory=memory)
+        refuse_map(self.width, self, x=x)
+        refuse_map(self.memory_width, self, memory=memory)
         return self.norm_query(to_tokens(x))  # (B, N, width)
 
 
@@ -160,8 +172,9 @@ def _size(maps: Tensor) -> tuple[int, int]:
     return maps.shape[2], maps.shape[3]
 
 
-def refuse_map(width: int, **values: Tensor) -> None:
-    """Refuse what is no map (B, width, H, W)."""
+def refuse_map(width: int, layer: nn.Module, **values: Tensor) -> None:
+    """Refuse what is no map (B, width, H, W) of the type and on the device of a layer."""
     for name, value in values.items():
         if not isinstance(value, Tensor) or value.ndim != 4 or value.shape[1] != width or 0 in value.shape:
             raise ValueError(f"{name} must be (B, {width}, H, W), got {checks.shown(value)}")
+        refuse_kind(next(layer.parameters(), None), **{name: value})

@@ -35,6 +35,8 @@ class FeedFormerHead(nn.Module):
         Channels of the fused maps; the authors take 768 for B2.
     ratios : sequence of int, optional
         By how much the finest map is pooled for each level; 1, 2, 4, 8, ... by default. The first is not used.
+    ffn_ratio : int, default 4
+        Channels inside the feed-forward layers, as a multiple of a level's.
     drop_path, dropout : float, default 0.1
         Probabilities of a branch and of a channel to be left out in training.
     count_dead : bool, default False
@@ -57,6 +59,7 @@ class FeedFormerHead(nn.Module):
         heads: Sequence[int] | None = None,
         width: int = 128,
         ratios: Sequence[int] | None = None,
+        ffn_ratio: int = 4,
         drop_path: float = 0.1,
         dropout: float = 0.1,
         count_dead: bool = False,
@@ -66,11 +69,12 @@ class FeedFormerHead(nn.Module):
         self.channels = refuse_channels(channels, 2)
         refuse_dropout(drop_path=drop_path)
         checks.flags(count_dead=count_dead)
+        checks.counts(ffn_ratio=ffn_ratio)
         checks.generators(generator=generator)
         heads = one_each(heads, self.channels, heads_by_default(len(self.channels)), "heads")
         ratios = one_each(ratios, self.channels, [2**place for place in range(len(self.channels))], "ratios")
         self.blocks = nn.ModuleList(
-            QueryBlock(each, self.channels[0], count, memory_pool=ratio, drop=drop_path)
+            QueryBlock(each, self.channels[0], count, memory_pool=ratio, ffn_ratio=ffn_ratio, drop=drop_path)
             for each, count, ratio in zip(self.channels[1:], heads[1:], ratios[1:], strict=True)
         )
         self.head = FuseHead(self.channels, num_classes, width, dropout)
@@ -80,13 +84,13 @@ class FeedFormerHead(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Map the pyramid, fine to coarse, to logits (B, num_classes, H_1, W_1)."""
-        maps = refuse_maps(maps, self.channels)
+        maps = refuse_maps(maps, self.channels, self)
         asked = [block(each, maps[0]) for block, each in zip(self.blocks, maps[1:], strict=True)]
         return self.head([maps[0], *asked])
 
     def weights(self, maps: Sequence[Tensor]) -> dict[int, Tensor]:
         """Return the attention weights (B, heads, N_i, M) of the levels 2, 3, ...; keys are places of level 1."""
-        maps = refuse_maps(maps, self.channels)
+        maps = refuse_maps(maps, self.channels, self)
         found = {}
         for place, block in enumerate(self.blocks, start=2):
             assert isinstance(block, QueryBlock)

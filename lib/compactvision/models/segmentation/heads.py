@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from compactvision import _checks as checks
 from compactvision.models.attention import initialise_attention_
+from compactvision.models.layers import refuse_kind
 
 SPARE_WIDTH = 256
 """Input channels of the predictor that the official decoders hold beside their own, and never run."""
@@ -23,18 +24,22 @@ def enlarge(maps: Tensor, size: Sequence[int]) -> Tensor:
     ValueError
         If ``maps`` are none or ``size`` has no two counts.
     """
-    if not isinstance(maps, Tensor) or maps.ndim != 4 or not maps.is_floating_point() or 0 in maps.shape:
+    plain = isinstance(maps, Tensor) and maps.layout == torch.strided
+    if not plain or maps.ndim != 4 or not maps.is_floating_point() or 0 in maps.shape:
         raise ValueError(f"maps must be (B, C, H, W), got {checks.shown(maps)}")
     if not isinstance(size, (tuple, list)) or len(size) != 2:
         raise ValueError(f"size must be (H, W), got {checks.shown(size)}")
-    checks.counts(height=size[0], width=size[1])
+    checks.counts(**{"size[0]": size[0], "size[1]": size[1]})
     if tuple(maps.shape[2:]) == tuple(size):
         return maps
     return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def refuse_maps(maps: Sequence[Tensor], channels: Sequence[int]) -> list[Tensor]:
-    """Return maps as a list; a ValueError where they are not one (B, C_i, H_i, W_i) for each of ``channels``."""
+def refuse_maps(maps: Sequence[Tensor], channels: Sequence[int], layer: nn.Module | None = None) -> list[Tensor]:
+    """Return maps as a list; a ValueError where they are not one (B, C_i, H_i, W_i) for each of ``channels``.
+
+    Their type and device must be those of the layer's weights.
+    """
     if not isinstance(maps, (list, tuple)) or len(maps) != len(channels):
         raise ValueError(f"maps must be a list of {len(channels)} maps, fine to coarse, got {checks.shown(maps)}")
     for place, (each, width) in enumerate(zip(maps, channels, strict=True)):
@@ -42,6 +47,7 @@ def refuse_maps(maps: Sequence[Tensor], channels: Sequence[int]) -> list[Tensor]
             raise ValueError(f"maps[{place}] must be (B, {width}, H, W), got {checks.shown(each)}")
         if len(each) != len(maps[0]) or not each.is_floating_point():
             raise ValueError(f"maps[{place}] must have the {len(maps[0])} images of maps[0], got {checks.shown(each)}")
+        refuse_kind(next(layer.parameters(), None) if layer is not None else None, **{f"maps[{place}]": each})
     return list(maps)
 
 
@@ -113,7 +119,7 @@ class FuseHead(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Map the pyramid, fine to coarse, to logits (B, num_classes, H_1, W_1)."""
-        maps = refuse_maps(maps, self.channels)
+        maps = refuse_maps(maps, self.channels, self)
         size = tuple(maps[0].shape[2:])
         together = torch.cat([enlarge(each, size) for each in reversed(maps)], dim=1)  # (B, C, H_1, W_1)
         return self.predict(self.dropout(self.relu(self.norm(self.fuse(together)))))
@@ -168,7 +174,7 @@ class SegFormerHead(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Map the pyramid, fine to coarse, to logits (B, num_classes, H_1, W_1)."""
-        maps = refuse_maps(maps, self.channels)
+        maps = refuse_maps(maps, self.channels, self)
         size = tuple(maps[0].shape[2:])
         even = [enlarge(level(each), size) for level, each in zip(self.levels, maps, strict=True)]
         return self.predict(self.dropout(self.fuse(torch.cat(even, dim=1))))

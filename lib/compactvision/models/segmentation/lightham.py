@@ -41,11 +41,18 @@ def nmf(matrices: Tensor, bases: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         Bases (B, D, R) and coefficients (B, N, R).
     """
     checks.counts(steps=steps)
+    checks.floating(matrices=matrices, bases=bases)
     for name, value in (("matrices", matrices), ("bases", bases)):
-        if not isinstance(value, Tensor) or value.ndim != 3 or not value.is_floating_point():
-            raise ValueError(f"{name} must be three-dimensional, got {checks.shown(value)}")
+        if value.ndim != 3 or 0 in value.shape or not bool(((value >= 0) & value.isfinite()).all()):
+            raise ValueError(f"{name} must be (B, ..., ...) of finite numbers >= 0, got {checks.shown(value)}")
+    if bases.dtype != matrices.dtype:
+        raise ValueError(f"bases must be {matrices.dtype} as matrices are, got {bases.dtype}")
     if bases.shape[:2] != matrices.shape[:2]:
         raise ValueError(f"bases must be (B, D, R) for matrices of {tuple(matrices.shape)}, got {tuple(bases.shape)}")
+    return _factorise(matrices, bases, steps)
+
+
+def _factorise(matrices: Tensor, bases: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     coefficients = torch.softmax(matrices.transpose(1, 2) @ bases, dim=-1)  # (B, N, R)
     for _ in range(steps):
         coefficients = _better_coefficients(matrices, bases, coefficients)
@@ -95,7 +102,7 @@ class Hamburger(nn.Module):
             len(x), x.shape[1], self.rank, device=x.device, dtype=matrices.dtype, generator=self.generator
         )
         steps = self.train_steps if self.training else self.eval_steps
-        bases, coefficients = nmf(matrices, F.normalize(drawn, dim=1), steps)
+        bases, coefficients = _factorise(matrices, F.normalize(drawn, dim=1), steps)
         rebuilt = (bases @ coefficients.transpose(1, 2)).reshape(x.shape)
         return F.relu(x + self.norm(self.lower(rebuilt)))
 
@@ -160,7 +167,7 @@ class LightHamHead(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Map the pyramid, fine to coarse, to logits (B, num_classes, H_1, W_1), or on the second map's grid."""
-        maps = refuse_maps(maps, self.channels)
+        maps = refuse_maps(maps, self.channels, self)
         size = tuple(maps[1].shape[2:])
         together = torch.cat([enlarge(each, size) for each in maps[1:]], dim=1)
         logits = self.predict(self.dropout(self.align(self.hamburger(self.squeeze(together)))))
