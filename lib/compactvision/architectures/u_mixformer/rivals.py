@@ -73,7 +73,7 @@ class GlobalMaximum(nn.Module):
 
 
 class PyramidPooling(nn.Module):
-    """Averages of the coarsest map over coarse grids, each convolved (1 x 1) and enlarged again :cite:p:`zhao2017`.
+    """Averages of the coarsest map over coarse grids, each convolved (1 x 1) and enlarged again :cite:p:`zhao2017pyramid`.
 
     Parameters
     ----------
