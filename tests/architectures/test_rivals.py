@@ -24,7 +24,7 @@ def headed(layer):
 LAYERS = {
     "maximum": lambda: rivals.GlobalMaximum(WIDTHS, hidden=5, found=7),
     "maximum, level 3": lambda: rivals.GlobalMaximum(WIDTHS, hidden=5, found=7, level=3),
-    "pooling": lambda: rivals.PyramidPooling(WIDTHS, bins=(1, 3), found=5),
+    "pooling": lambda: rivals.PyramidPooling(WIDTHS, bins=(1, 3), found=32),
     "no attention": lambda: rivals.WithoutAttention(WIDTHS),
     "filling": lambda: rivals.Filling(WIDTHS, 9),
     "nothing": lambda: rivals.Filling(WIDTHS, 0),
