@@ -9,6 +9,8 @@ and a head such as :class:`~compactvision.models.segmentation.SegFormerHead` doe
 
 from __future__ import annotations
 
+import bisect
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -73,7 +75,7 @@ class GlobalMaximum(nn.Module):
 
 
 class PyramidPooling(nn.Module):
-    """Averages of the coarsest map over coarse grids, each convolved (1 x 1) and enlarged again :cite:p:`zhao2017pyramid`.
+    """Averages of the coarsest map over coarse grids, convolved (1 x 1) and enlarged again :cite:p:`zhao2017pyramid`.
 
     Parameters
     ----------
@@ -202,7 +204,8 @@ def equal_size(
     Parameters
     ----------
     build : function of (width, hidden)
-        A decoder with ``hidden`` channels in its :class:`Filling`; parameters must grow evenly with ``hidden``.
+        A decoder with ``hidden`` channels in its :class:`Filling`. Parameters must grow evenly with ``hidden``, MACs
+        with ``width``.
     maps : sequence of Tensor
         With a batch dimension; only their shapes count.
     macs, parameters : int
@@ -223,16 +226,30 @@ def equal_size(
     checks.functions(2, networks=True, build=build)
     checks.counts(macs=macs, parameters=parameters)
     blank = [torch.empty(1, *each.shape[1:], device="meta") for each in maps]
-    best: tuple[float, int, int] | None = None
-    for width in refuse_channels(list(widths)):
-        with torch.device("meta"):
-            none, one, two = (measure.parameters(build(width, hidden)) for hidden in (0, 1, 2))
-            if none > parameters:
-                continue
-            hidden = max(round((parameters - one) / (two - one)) + 1, 0)
-            found, _ = cost(build(width, hidden), blank)
-        if best is None or abs(found - macs) < best[0]:
-            best = (abs(found - macs), width, hidden)
-    if best is None:
+    ordered, found = sorted(refuse_channels(list(widths))), {}
+
+    def at(place: int) -> float:
+        """MACs with a width and what its parameters leave; infinite where they leave nothing."""
+        width = ordered[place]
+        if width not in found:
+            found[width] = _filled(build, blank, width, parameters)
+        return found[width][0]
+
+    place = bisect.bisect_left(range(len(ordered)), macs, key=at)  # the first that costs as much
+    near = [each for each in (place - 1, place) if 0 <= each < len(ordered) and math.isfinite(at(each))]
+    if not near:
         raise ValueError(f"parameters must leave room for one of the widths, got {parameters}")
-    return best[1], best[2]
+    width = ordered[min(near, key=lambda each: abs(at(each) - macs))]
+    return width, found[width][1]
+
+
+def _filled(
+    build: Callable[[int, int], nn.Module], maps: Sequence[Tensor], width: int, parameters: int
+) -> tuple[float, int]:
+    """Return the MACs of a width with the filling that its parameters leave, and that filling."""
+    with torch.device("meta"):
+        none, one, two = (measure.parameters(build(width, hidden)) for hidden in (0, 1, 2))
+        if none > parameters:
+            return math.inf, 0
+        hidden = max(round((parameters - one) / (two - one)) + 1, 0)
+        return cost(build(width, hidden), maps)[0], hidden
