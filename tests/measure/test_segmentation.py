@@ -36,13 +36,13 @@ def test_mean_iou_equals_the_oracle(seed, classes, ignore):
 
 
 @settings(max_examples=10, deadline=None)
-@given(seed=st.integers(0, 2**31), ignore=st.sampled_from([None, 255]))
+@given(seed=st.integers(0, 2**31), ignore=st.sampled_from([None, 255, 0]))
 def test_mean_iou_equals_torchmetrics(seed, ignore):
     classification = pytest.importorskip("torchmetrics.classification")
     predicted, targets = drawn(seed, 4, ignore=ignore)
     theirs = classification.MulticlassJaccardIndex(num_classes=6, ignore_index=ignore)(predicted, targets)
     matrix = measure.confusion_of(predicted, targets, 6, ignore=ignore)
-    assert measure.mean_iou(matrix) == pytest.approx(float(theirs), rel=1e-5)
+    assert measure.mean_iou(matrix, ignore=ignore) == pytest.approx(float(theirs), rel=1e-5)
 
 
 def test_a_class_that_is_absent_is_left_out_and_one_that_is_only_predicted_is_zero():
@@ -79,7 +79,11 @@ def test_a_class_can_be_ignored():
     batches = [(torch.eye(3)[[0, 1, 2]], torch.tensor([0, 2, 2]))]
     assert measure.accuracy(LOGITS, batches, ignore=0) == 0.5
     assert training.evaluate(LOGITS, batches, ignore=0)["accuracy"] == 0.5
-    assert measure.confusion(LOGITS, batches, 3, ignore=0).tolist() == [[0, 0, 0], [0, 0, 0], [0, 1, 1]]
+    matrix = measure.confusion(LOGITS, [*batches, (torch.eye(3)[[0]], torch.tensor([1]))], 3, ignore=0)
+    assert matrix.tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 1]]
+    assert measure.mean_iou(matrix) == pytest.approx((0 + 0 + 0.5) / 3)
+    assert measure.mean_iou(matrix, ignore=0) == pytest.approx((0 + 0.5) / 2)
+    assert measure.mean_iou(matrix, ignore=255) == measure.mean_iou(matrix)
 
 
 def test_inputs_may_be_a_list_of_maps():

@@ -78,6 +78,20 @@ def test_evaluation_is_deterministic_and_the_generator_decides_the_weights(name)
     assert torch.equal(one(pyramid()), two(pyramid()))
 
 
+@pytest.mark.parametrize("name", HEADS)
+def test_export_and_autocast(name):
+    decoder, maps = HEADS[name]().eval(), pyramid()
+    exported = torch.export.export(decoder, (maps,)).module()
+    found = []
+    for each in (decoder, exported):
+        torch.manual_seed(2)
+        found.append(each(maps))
+    torch.testing.assert_close(*found)
+    with torch.autocast("cpu", torch.bfloat16):
+        decoder.train()(maps).float().square().mean().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in decoder.parameters())
+
+
 def test_lightham_draws_its_bases_in_every_pass():
     decoder = HEADS["lightham"]().eval()
     for module in decoder.modules():

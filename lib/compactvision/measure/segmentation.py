@@ -87,12 +87,19 @@ def iou(matrix: Tensor) -> Tensor:
     return hits / (counts.sum(0) + counts.sum(1) - hits)
 
 
-def mean_iou(matrix: Tensor) -> float:
+def mean_iou(matrix: Tensor, *, ignore: int | None = None) -> float:
     """Return the mean of :func:`iou` over the classes that occur in prediction or target, as segmentation is scored.
 
     The matrix is that of a whole data set, so that each pixel weighs the same. A class that occurs in neither is left
     out of the mean; one that is only predicted, or never found, counts as 0. It is ``JaccardIndex`` of torchmetrics
-    (macro average), which leaves absent classes out in the same way.
+    (macro average), which leaves absent and ignored classes out in the same way.
+
+    Parameters
+    ----------
+    matrix : Tensor
+        A confusion matrix (C, C) of counts: rows are the true classes.
+    ignore : int, optional
+        The label that did not count in the matrix. Where it is a class, that class is left out; 255 changes nothing.
 
     Raises
     ------
@@ -105,6 +112,10 @@ def mean_iou(matrix: Tensor) -> float:
     0.7083333333333333
     """
     values = iou(matrix)
+    if ignore is not None:
+        checks.whole(ignore=ignore)
+        if 0 <= ignore < len(values):
+            values[ignore] = torch.nan
     if bool(values.isnan().all()):
         raise ValueError("matrix counts nothing: there is no class to take a mean over")
     return float(values.nanmean())

@@ -278,7 +278,8 @@ def refuse_tokens(layer: nn.Linear, **values: Tensor) -> None:
 
 
 def _refuse(value: Tensor, rank: int | None, name: str, shape: str) -> None:
-    if not isinstance(value, Tensor) or value.layout != torch.strided or rank not in (None, value.ndim):
+    dense = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_complex()
+    if not dense or rank not in (None, value.ndim):
         raise ValueError(f"{name} must be {shape}, got {checks.shown(value)}")
 
 

@@ -51,7 +51,8 @@ def pad_heads(columns: Tensor, sizes: Sequence[int]) -> Tensor:
 def unpad_heads(heads: Tensor, sizes: Sequence[int]) -> Tensor:
     """Return heads (B, h, N, largest size) as columns (B, N, sum of sizes), the inverse of :func:`pad_heads`."""
     sizes = _sizes(sizes, "sizes")
-    if not isinstance(heads, Tensor) or heads.ndim != 4 or heads.shape[1] != len(sizes) or heads.shape[3] < max(sizes):
+    dense = isinstance(heads, Tensor) and heads.layout == torch.strided
+    if not dense or heads.ndim != 4 or heads.shape[1] != len(sizes) or heads.shape[3] < max(sizes):
         raise ValueError(f"heads must be (B, {len(sizes)}, N, {max(sizes)}), got {checks.shown(heads)}")
     return torch.cat([heads[:, place, :, :size] for place, size in enumerate(sizes)], dim=2)
 

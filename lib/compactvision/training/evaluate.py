@@ -85,12 +85,11 @@ def evaluate(
             if n == 0 and here.type != "cpu":
                 check_classes(loss, outputs, targets)
             weight = count if ignore is None else _counted(targets, ignore)
-            means: dict[str, Tensor | None] = {
-                name: checks.mean(name, metric(outputs, targets)) for name, metric in metrics.items()
-            }
+            means: dict[str, Tensor | None] = {}
             if weight:
                 means["loss"] = loss_of(loss, outputs, targets)
                 means["accuracy"] = _accuracy(outputs, targets, ignore)
+            means.update({name: checks.mean(name, metric(outputs, targets)) for name, metric in metrics.items()})
             for name, mean in means.items():
                 if mean is not None:
                     share = count if name in metrics else weight
