@@ -12,9 +12,19 @@ the next mix, as in a U-Net::
 :func:`u_mixformer` makes the published networks. ``decoder.look(maps)`` tells who took how much from where.
 """
 
-from . import decoder, looking, mixing, published
+from . import decoder, frozen, looking, mixing, published, rivals
 from .decoder import UMixFormerHead
 from .mixing import KeyValueMixer
 from .published import u_mixformer
 
-__all__ = ["KeyValueMixer", "UMixFormerHead", "decoder", "looking", "mixing", "published", "u_mixformer"]
+__all__ = [
+    "KeyValueMixer",
+    "UMixFormerHead",
+    "decoder",
+    "frozen",
+    "looking",
+    "mixing",
+    "published",
+    "rivals",
+    "u_mixformer",
+]
