@@ -1,4 +1,4 @@
-"""Valid calls of the scenes for segmentation, of photographs with masks, and of U-MixFormer's rivals and frozen maps."""
+"""Valid calls of scenes for segmentation, photographs with masks, and U-MixFormer's rivals and frozen maps."""
 
 from pathlib import Path
 
@@ -52,7 +52,13 @@ def _pets() -> Path:
 
 
 CALLS = {
-    f"{UM}rivals.GlobalMaximum": lambda: {"channels": WIDTHS, "hidden": 4, "found": 3, "level": 2, "generator": o.seeded()},
+    f"{UM}rivals.GlobalMaximum": lambda: {
+        "channels": WIDTHS,
+        "hidden": 4,
+        "found": 3,
+        "level": 2,
+        "generator": o.seeded(),
+    },
     f"{UM}rivals.GlobalMaximum.forward": lambda: {"self": rivals.GlobalMaximum(WIDTHS), "maps": _maps()},
     f"{UM}rivals.PyramidPooling": lambda: {"channels": WIDTHS, "bins": [1, 2], "found": 3, "generator": o.seeded()},
     f"{UM}rivals.PyramidPooling.forward": lambda: {"self": rivals.PyramidPooling(WIDTHS), "maps": _maps()},
@@ -63,11 +69,21 @@ CALLS = {
     f"{UM}rivals.OnMaps": lambda: {"decoder": nn.Identity()},
     f"{UM}rivals.cost": lambda: {"decoder": _sized(8, 2), "maps": _maps()},
     f"{UM}rivals.equal_size": lambda: {
-        "build": _sized, "maps": _maps(), "macs": 20_000, "parameters": 1000, "widths": [4, 6, 8],
+        "build": _sized,
+        "maps": _maps(),
+        "macs": 20_000,
+        "parameters": 1000,
+        "widths": [4, 6, 8],
     },
-    f"{UM}frozen.Reduction.fit": lambda: {"cls": frozen.Reduction, "maps": _maps(), "channels": [2, 3, 4]},
+    f"{UM}frozen.Reduction.fit": lambda: {"maps": _maps(), "channels": [2, 3, 4]},
+    f"{UM}frozen.Reduction.__call__": lambda: {
+        "self": frozen.Reduction.fit(_maps(), [2, 3, 4]),
+        "maps": _maps(),
+    },
     f"{UM}frozen.computed": lambda: {
-        "encode": frozen.patch_maps((2, 2, 2, 2), o.seeded()), "images": _images(), "batch_size": 1,
+        "encode": frozen.patch_maps((2, 2, 2, 2), o.seeded()),
+        "images": _images(),
+        "batch_size": 1,
     },
     f"{UM}frozen.lite0_maps": lambda: {"network": models.EfficientNetLite(2).eval(), "images": _images()},
     f"{UM}frozen.patch_maps": lambda: {"channels": (2, 2, 2, 2), "generator": o.seeded()},
@@ -86,6 +102,7 @@ CALLS = {
 }
 AFTERWARDS: dict = {}
 FREE = {
+    f"{UM}rivals.OnMaps": ("decoder:of nan",),  # nothing runs yet
     "data.composed.composed": ("seed:-1",),
     "data.composed.load_composed": ("seed:-1",),
     "data.composed.load_far_cue": ("seed:-1",),

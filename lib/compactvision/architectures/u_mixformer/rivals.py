@@ -193,6 +193,8 @@ class OnMaps(nn.Module):
 
 def cost(decoder: nn.Module, maps: Sequence[Tensor]) -> tuple[int, int]:
     """Return MACs of one image and parameters of a decoder; ``maps`` are tensors with a batch dimension."""
+    checks.networks(decoder=decoder)
+    _refuse_shapes(maps)
     return measure.macs(OnMaps(decoder), tuple(maps)), measure.parameters(decoder)
 
 
@@ -225,8 +227,12 @@ def equal_size(
     """
     checks.functions(2, networks=True, build=build)
     checks.counts(macs=macs, parameters=parameters)
+    _refuse_shapes(maps)
+    if not isinstance(widths, (list, tuple, range)) or not widths:
+        raise ValueError(f"widths must be a sequence of counts, got {checks.shown(widths)}")
+    checks.counts(**{f"widths[{place}]": width for place, width in enumerate(widths)})
     blank = [torch.empty(1, *each.shape[1:], device="meta") for each in maps]
-    ordered, found = sorted(refuse_channels(list(widths))), {}
+    ordered, found = sorted(widths), {}
 
     def at(place: int) -> float:
         """MACs with a width and what its parameters leave; infinite where they leave nothing."""
@@ -241,6 +247,14 @@ def equal_size(
         raise ValueError(f"parameters must leave room for one of the widths, got {parameters}")
     width = ordered[min(near, key=lambda each: abs(at(each) - macs))]
     return width, found[width][1]
+
+
+def _refuse_shapes(maps: Sequence[Tensor]) -> None:
+    if not isinstance(maps, (list, tuple)) or not maps:
+        raise ValueError(f"maps must be a list of maps, got {checks.shown(maps)}")
+    for place, each in enumerate(maps):
+        if not isinstance(each, Tensor) or each.ndim != 4 or 0 in each.shape:
+            raise ValueError(f"maps[{place}] must be (B, C, H, W), got {checks.shown(each)}")
 
 
 def _filled(
