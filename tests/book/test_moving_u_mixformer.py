@@ -33,9 +33,9 @@ def opened(browser, piece):
 
     def answer(scene=None, level=None, at=None):
         if scene is not None:
-            page.locator("select[id$=scene]").select_option(value=str(scene))
+            page.locator("select[id$=scene]").select_option(index=scene)
         if level is not None:
-            page.locator("select[id$=level]").select_option(value=str(level))
+            page.locator("select[id$=level]").select_option(index=level)
         if at is not None:
             box = page.locator("svg[id$=over]").bounding_box()
             page.mouse.click(box["x"] + at[0] * box["width"], box["y"] + at[1] * box["height"])
