@@ -1,8 +1,8 @@
 """Attention for images: heads, cross-attention, attention with reduced keys, and the feed-forward layer between.
 
 Tokens are (B, N, C) with ``N = H * W``, row by row; maps are (B, C, H, W). Heads split the channels in order: head
-``j`` of ``h`` has channels ``j * C / h`` to ``(j + 1) * C / h`` :cite:p:`vaswani2017attention`. What is computed is
-always :func:`torch.nn.functional.scaled_dot_product_attention`; the weights themselves, which that function does not
+``j`` of ``h`` has channels ``j * C / h`` to ``(j + 1) * C / h`` (Vaswani et al. 2017). What is computed is
+always :func:`~torch.nn.functional.scaled_dot_product_attention`; the weights themselves, which that function does not
 give, are computed only where they are asked for.
 """
 
@@ -228,7 +228,7 @@ class MixFFN(nn.Module):
 def drop_path(rate: float) -> nn.Module:
     """Return a layer that leaves a whole branch out in training, for each image with probability ``rate``.
 
-    What is kept is divided by ``1 - rate``; in evaluation nothing is left out :cite:p:`huang2016stochastic`.
+    What is kept is divided by ``1 - rate``; in evaluation nothing is left out (Huang et al. 2016).
     """
     checks.finite(rate=rate)
     if not 0 <= rate < 1:

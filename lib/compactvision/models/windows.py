@@ -1,4 +1,4 @@
-"""Self-attention inside windows of a map, with heads that may have unequal sizes :cite:p:`liu2021swin`.
+"""Self-attention inside windows of a map, with heads that may have unequal sizes (Liu et al. 2021).
 
 Where dimensions of single heads have been cut, heads are ragged. They are padded with zeros to the largest, so that all
 run as one batch: a zero adds nothing to ``q k^T``, and a padded column of the values is dropped. The softmax keeps the

@@ -24,7 +24,7 @@ from compactvision.models.segmentation.heads import enlarge, initialise_decoder_
 
 
 class GlobalMaximum(nn.Module):
-    """A small MLP at each place, and its largest values over all places, for every place :cite:p:`qi2017pointnet`.
+    """A small MLP at each place, and its largest values over all places, for every place (Qi et al. 2017).
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class GlobalMaximum(nn.Module):
 
 
 class PyramidPooling(nn.Module):
-    """Averages of the coarsest map over coarse grids, convolved (1 x 1) and enlarged again :cite:p:`zhao2017pyramid`.
+    """Averages of the coarsest map over coarse grids, convolved (1 x 1) and enlarged again (Zhao et al. 2017).
 
     Parameters
     ----------
