@@ -6,10 +6,11 @@
     network = afidaf("small")
     logits = network(images)  # (B, 1000)
 
-:mod:`~compactvision.architectures.afidaf.skeleton` swaps the mixer of one small network.
+``skeleton`` swaps the mixer of one small network, ``swin`` the attention of a small Swin, and ``pictures`` draws what the
+chapter cleans of noise.
 """
 
-from . import filters, published
+from . import filters, pictures, published, skeleton, swin
 from .filters import AlternatingFilter, FourierFilter, ImageFilter, shuffle
 from .published import FilterNet, afidaf
 
@@ -20,6 +21,9 @@ __all__ = [
     "ImageFilter",
     "afidaf",
     "filters",
+    "pictures",
     "published",
     "shuffle",
+    "skeleton",
+    "swin",
 ]
