@@ -1,4 +1,4 @@
-"""AFIDAF's filters, blocks and networks: slow oracle, what the specification says must hold, published counts, errors."""
+"""AFIDAF's filters, blocks and networks: slow oracle, invariants of the specification, published counts, errors."""
 
 import math
 

@@ -1,8 +1,8 @@
-"""Filters as large as the picture: circular convolution, the global filter of GFNet, and AFNO's network on frequencies.
+"""Filters as large as the picture: circular convolution, GFNet's global filter, and AFNO's network on frequencies.
 
-Maps are (B, C, H, W). All transforms are orthonormal and run in float32 at least, under autocast as well: half precision
-has too few digits for sums over a whole picture. A real picture of H x W has a half spectrum of H x (W // 2 + 1)
-frequencies, whose other half is its mirror image.
+Maps are (B, C, H, W). All transforms are orthonormal and run in float32 at least, under autocast as well: half
+precision has too few digits for sums over a whole picture. A real picture of H x W has a half spectrum of
+H x (W // 2 + 1) frequencies, whose other half is its mirror image.
 
 With orthonormal transforms, ``image(k_hat * spectrum(x))`` is the circular convolution of x with ``image(k_hat)``,
 divided by ``sqrt(H * W)``. What is imaginary at frequencies that are their own mirror image (the mean, and the highest
@@ -58,7 +58,7 @@ def image(frequencies: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = _size(size)
     if not isinstance(frequencies, Tensor) or not frequencies.is_complex() or frequencies.ndim < 2:
         raise ValueError(f"frequencies must be complex (..., H, W // 2 + 1), got {checks.shown(frequencies)}")
-    if frequencies.dtype not in (torch.complex64, torch.complex128) or frequencies.is_meta and 0 in frequencies.shape:
+    if frequencies.dtype not in (torch.complex64, torch.complex128) or (frequencies.is_meta and 0 in frequencies.shape):
         raise ValueError(f"frequencies must be complex64 or complex128, got {checks.shown(frequencies)}")
     if tuple(frequencies.shape[-2:]) != (height, width // 2 + 1) or 0 in frequencies.shape:
         given = tuple(frequencies.shape[-2:])

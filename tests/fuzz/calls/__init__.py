@@ -4,7 +4,17 @@ What a call gives is used where that is when it works (``AFTERWARDS``). ``FREE``
 one ("name:-1"), that are documented to be anything, so that accepting them is no nonsense.
 """
 
-from . import collaborative_compression, explanation, ground, pruning, redesign, segmentation_data, tensor_trains, top
+from . import (
+    afidaf,
+    collaborative_compression,
+    explanation,
+    ground,
+    pruning,
+    redesign,
+    segmentation_data,
+    tensor_trains,
+    top,
+)
 
 CALLS = {
     **ground.CALLS,
@@ -13,6 +23,7 @@ CALLS = {
     **tensor_trains.CALLS,
     **collaborative_compression.CALLS,
     **redesign.CALLS,
+    **afidaf.CALLS,
     **segmentation_data.CALLS,
     **top.CALLS,
 }
@@ -23,6 +34,7 @@ AFTERWARDS = {
     **tensor_trains.AFTERWARDS,
     **collaborative_compression.AFTERWARDS,
     **redesign.AFTERWARDS,
+    **afidaf.AFTERWARDS,
     **segmentation_data.AFTERWARDS,
     **top.AFTERWARDS,
 }
@@ -33,6 +45,7 @@ FREE = {
     **tensor_trains.FREE,
     **collaborative_compression.FREE,
     **redesign.FREE,
+    **afidaf.FREE,
     **segmentation_data.FREE,
     **top.FREE,
 }

@@ -6,8 +6,8 @@
     network = afidaf("small")
     logits = network(images)  # (B, 1000)
 
-``skeleton`` swaps the mixer of one small network, ``swin`` the attention of a small Swin, and ``pictures`` draws what the
-chapter cleans of noise.
+``skeleton`` swaps the mixer of one small network, ``swin`` the attention of a small Swin, and ``pictures`` draws what
+the chapter cleans of noise.
 """
 
 from . import filters, pictures, published, skeleton, swin

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -94,8 +95,9 @@ class ImageFilter(nn.Module):
     """IDAF: a large window, made of two depthwise ones and a pointwise layer, whose output multiplies its input.
 
     ``u = GELU(shuffle(conv(x)))``, ``t = pointwise(dw7x7, dilation 3 (dw5x5(u)))``, ``y = shuffle(conv(u * t)) + x``
-    with grouped pointwise convolutions ``conv``. The window spans 23 x 23 places. The paper's details are not public;
-    this is the arrangement that fits its printed parameter counts (others do as well).
+    with grouped pointwise convolutions ``conv``. The window spans ``near + dilation * (far - 1)`` places, 23 by default.
+    The paper's details are not public; this is the arrangement that fits its printed parameter counts (others do as
+    well).
 
     Parameters
     ----------
@@ -106,6 +108,8 @@ class ImageFilter(nn.Module):
     grouped : bool, default True
         False leaves both grouped convolutions, shuffles and the GELU out: large-kernel attention alone (VAN, Guo et
         al. 2023), ``y = x * t + x``.
+    near, far, dilation : int
+        Sides of the two depthwise windows, both odd, and the dilation of the second: 5, 7 and 3 by default.
 
     Raises
     ------
@@ -113,16 +117,22 @@ class ImageFilter(nn.Module):
         If a number does not fit; in ``forward`` if ``x`` has other channels.
     """
 
-    def __init__(self, channels: int, groups: int = 8, *, grouped: bool = True) -> None:
+    def __init__(
+        self, channels: int, groups: int = 8, *, grouped: bool = True, near: int = 5, far: int = 7, dilation: int = 3
+    ) -> None:
         super().__init__()
-        checks.counts(channels=channels, groups=groups)
+        checks.counts(channels=channels, groups=groups, near=near, far=far, dilation=dilation)
+        for name, side in (("near", near), ("far", far)):
+            if side % 2 == 0:
+                raise ValueError(f"{name} must be odd, got {side}")
         checks.flags(grouped=grouped)
         if channels % groups:
             raise ValueError(f"groups must divide the {channels} channels, got {groups}")
         self.channels, self.groups = channels, groups
         self.before = nn.Conv2d(channels, channels, 1, groups=groups) if grouped else None
-        self.near = nn.Conv2d(channels, channels, 5, padding=2, groups=channels)
-        self.far = nn.Conv2d(channels, channels, 7, padding=9, dilation=3, groups=channels)
+        self.near = nn.Conv2d(channels, channels, near, padding=near // 2, groups=channels)
+        pad = dilation * (far // 2)
+        self.far = nn.Conv2d(channels, channels, far, padding=pad, dilation=dilation, groups=channels)
         self.point = nn.Conv2d(channels, channels, 1)
         self.after = nn.Conv2d(channels, channels, 1, groups=groups) if grouped else None
 
@@ -143,6 +153,8 @@ class AlternatingFilter(nn.Module):
         As for the two filters.
     order : str, default "image_first"
         Or ``"fourier_first"``; ``"parallel"`` adds what the two change, ``y = AFF(x) + IDAF(x) - x``.
+    window : mapping of str to int, optional
+        ``near``, ``far`` and ``dilation`` of :class:`ImageFilter`.
     generator : torch.Generator, optional
         Source of the Fourier filter's initial weights; PyTorch's global one by default.
 
@@ -158,12 +170,17 @@ class AlternatingFilter(nn.Module):
         groups: int = 8,
         *,
         order: str = "image_first",
+        window: Mapping[str, int] | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         checks.one_of(ORDERS, order=order)
+        if window is not None:
+            checks.mappings(window=window)
+            for name in window:
+                checks.one_of(("near", "far", "dilation"), **{"an entry of window": name})
         self.order = order
-        self.image_filter = ImageFilter(channels, groups)
+        self.image_filter = ImageFilter(channels, groups, **(window or {}))
         self.fourier_filter = FourierFilter(channels, groups, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:

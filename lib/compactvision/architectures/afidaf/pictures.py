@@ -27,9 +27,7 @@ def waves(n: int, size: tuple[int, int], generator: torch.Generator | None = Non
     for low in (0.5, 0.0):
         angle, length, phase, part = _uniform(4, n, generator)
         angle, length = math.pi * angle, 3 + 6 * length
-        found += (low + 0.5 * part) * torch.cos(
-            2 * math.pi * ((x * angle.cos() + y * angle.sin()) / length + phase)
-        )
+        found += (low + 0.5 * part) * torch.cos(2 * math.pi * ((x * angle.cos() + y * angle.sin()) / length + phase))
     return found.unsqueeze(1)
 
 

@@ -61,17 +61,19 @@ def depthwise(channels: int, kernel: int = 3) -> nn.Conv2d:
     return nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)
 
 
+WINDOW = {"near": 3, "far": 5, "dilation": 2}
+"""Of the image filter: 11 places of 16, as the paper's 23 of the 32 x 32 places in its first stage with filters."""
 MIXERS: dict[str, Callable[[int, tuple[int, int]], nn.Module]] = {
     "none": lambda channels, size: Zero(),
     "pool": lambda channels, size: AveragePool(),
     "depthwise": lambda channels, size: depthwise(channels),
-    "large": lambda channels, size: depthwise(channels, 13),
-    "lka": lambda channels, size: ImageFilter(channels, grouped=False),
+    "large": lambda channels, size: depthwise(channels, 11),
+    "lka": lambda channels, size: ImageFilter(channels, grouped=False, **WINDOW),
     "global": lambda channels, size: GlobalFilter(channels, size),
     "afno": lambda channels, size: AFNO(channels),
     "aff": lambda channels, size: FourierFilter(channels),
-    "idaf": lambda channels, size: ImageFilter(channels),
-    "afidaf": lambda channels, size: AlternatingFilter(channels),
+    "idaf": lambda channels, size: ImageFilter(channels, **WINDOW),
+    "afidaf": lambda channels, size: AlternatingFilter(channels, window=WINDOW),
     "attention": lambda channels, size: SelfAttention(channels),
 }
 """Functions of channels and size of the maps."""
