@@ -70,7 +70,6 @@ CALLS = {
     f"{S}resize_spectrum": _resized,
     f"{S}soft_shrink": lambda: {"z": _spectrum(), "threshold": 0.1},
     f"{S}spectrum": lambda: {"x": _maps()},
-    f"{S}refuse_maps": lambda: {"x": _maps(), "channels": 8, "weight": torch.zeros(2)},
     f"{F}AlternatingFilter": lambda: {"channels": 8, "groups": 4, "order": "parallel", "generator": o.seeded()},
     f"{F}AlternatingFilter.forward": lambda: _seen(af.AlternatingFilter(8)),
     f"{F}FourierFilter": lambda: {"channels": 8, "groups": 4, "threshold": 0.1, "generator": o.seeded()},
