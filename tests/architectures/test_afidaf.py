@@ -63,6 +63,21 @@ def test_without_weights_nothing_is_added_and_with_a_mask_of_one_all_is_doubled(
     torch.testing.assert_close(aff(x), 2 * x)
 
 
+def test_a_wave_grows_with_the_picture_and_the_scale_takes_that_back():
+    """The same wave on 8 x 8 and on 16 x 16 places: twice the amplitude in the spectrum, the same mask with half."""
+    aff = noisy(af.FourierFilter(8))
+    small = torch.cos(math.pi * torch.arange(8) / 2).expand(1, 8, 8, 8).double()
+    large = small.repeat(1, 1, 2, 2)
+    tops = [spectral.spectrum(each)[..., 0, each.shape[-1] // 4] for each in (small, large)]
+    torch.testing.assert_close(tops[1], 2 * tops[0])
+    before = aff(small)
+    assert not torch.allclose(aff(large), before.repeat(1, 1, 2, 2))
+    af.filters.rescale_(nn.Sequential(aff), 0.5)
+    mask = aff.mask(spectral.spectrum(large))[..., 0, 4]
+    af.filters.rescale_(aff, 1)
+    torch.testing.assert_close(mask, aff.mask(spectral.spectrum(small))[..., 0, 2])
+
+
 def test_no_weight_knows_its_frequency():
     aff = noisy(af.FourierFilter(8))
     z = torch.complex(normal(1, 8, 4, 5), normal(1, 8, 4, 5, seed=4))

@@ -78,6 +78,7 @@ CALLS = {
     f"{F}FourierFilter.mask": lambda: {"self": af.FourierFilter(8), "frequencies": _spectrum()},
     f"{F}ImageFilter": lambda: {"channels": 8, "groups": 4, "grouped": True},
     f"{F}ImageFilter.forward": lambda: _seen(af.ImageFilter(8)),
+    f"{F}rescale_": lambda: {"model": af.FourierFilter(8), "scale": 0.5},
     f"{F}shuffle": lambda: {"x": _maps(), "groups": 2},
     f"{P}FilterBlock": lambda: {"channels": 8, "build": _point},
     f"{P}FilterBlock.forward": lambda: _seen(published.FilterBlock(8, _point)),

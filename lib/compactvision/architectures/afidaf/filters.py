@@ -33,6 +33,13 @@ class FourierFilter(nn.Module):
     generator : torch.Generator, optional
         Source of the initial weights; PyTorch's global one by default.
 
+    Attributes
+    ----------
+    scale : float
+        The mask is made from ``scale * X``, 1 in the paper. A wave over the whole picture has an amplitude in X that
+        grows with ``sqrt(H W)``, white noise has not; so a filter that was trained at one size sees other numbers at
+        another, and may be told so here.
+
     Raises
     ------
     ValueError
@@ -57,12 +64,12 @@ class FourierFilter(nn.Module):
         checks.finite(threshold=threshold)
         if threshold < 0:
             raise ValueError(f"threshold must be at least 0, got {threshold}")
-        self.channels, self.threshold = channels, float(threshold)
+        self.channels, self.threshold, self.scale = channels, float(threshold), 1.0
         self.mlp = SpectralMLP(channels, groups, generator=generator)
 
     def mask(self, frequencies: Tensor) -> Tensor:
         """Return the mask M of a half spectrum (B, C, H, W // 2 + 1), in the same shape."""
-        return soft_shrink(self.mlp(frequencies), self.threshold)
+        return soft_shrink(self.mlp(frequencies * self.scale), self.threshold)
 
     def kernel(self, x: Tensor) -> Tensor:
         """Return the kernels (B, C, H, W) with which these maps are convolved; entry (0, 0) for no displacement."""
@@ -142,6 +149,15 @@ class ImageFilter(nn.Module):
         u = x if self.before is None else F.gelu(shuffle(self.before(x), self.groups))
         gated = u * self.point(self.far(self.near(u)))
         return x + (gated if self.after is None else shuffle(self.after(gated), self.groups))
+
+
+def rescale_(model: nn.Module, scale: float) -> None:
+    """Set the ``scale`` of every :class:`FourierFilter` in a model, in place."""
+    checks.networks(model=model)
+    checks.finite(scale=scale)
+    for module in model.modules():
+        if isinstance(module, FourierFilter):
+            module.scale = float(scale)
 
 
 class AlternatingFilter(nn.Module):
