@@ -209,7 +209,7 @@ class GlobalFilter(nn.Module):
 
     def spectrum_at(self, size: tuple[int, int]) -> Tensor:
         """Return the filter (C, H, W // 2 + 1) for pictures of ``size`` = (H, W)."""
-        return RESIZES[self.resize](torch.view_as_complex(self.weight), self.size, size)
+        return RESIZES[self.resize](torch.view_as_complex(self.weight), self.size, _size(size))
 
     def kernel(self, size: tuple[int, int] | None = None) -> Tensor:
         """Return the filter as kernels (C, H, W), entry (0, 0) for no displacement."""

@@ -69,6 +69,7 @@ class FourierFilter(nn.Module):
 
     def mask(self, frequencies: Tensor) -> Tensor:
         """Return the mask M of a half spectrum (B, C, H, W // 2 + 1), in the same shape."""
+        checks.instances(Tensor, frequencies=frequencies)
         return soft_shrink(self.mlp(frequencies * self.scale), self.threshold)
 
     def kernel(self, x: Tensor) -> Tensor:

@@ -100,7 +100,8 @@ def threshold(noisy: Tensor, factor: float = 2.5) -> Tensor:
     that is ``sqrt(ln 2)`` times its standard deviation (Donoho and Johnstone 1994, on frequencies).
     """
     checks.finite(factor=factor)
-    if not isinstance(noisy, Tensor) or noisy.ndim != 4:
+    checks.floating(noisy=noisy)
+    if noisy.ndim != 4 or 0 in noisy.shape:
         raise ValueError(f"noisy must be (B, C, H, W), got {checks.shown(noisy)}")
     frequencies = spectrum(noisy)  # (B, C, H, W // 2 + 1)
     size = frequencies.abs()

@@ -28,6 +28,8 @@ def conv_norm(
     """Return convolution, BatchNorm and, unless it is left out, SiLU; padding keeps the size at stride 1."""
     checks.counts(inputs=inputs, outputs=outputs, kernel=kernel, stride=stride, groups=groups)
     checks.flags(activation=activation)
+    if kernel % 2 == 0:
+        raise ValueError(f"kernel must be odd, got {kernel}")
     if inputs % groups or outputs % groups:
         raise ValueError(f"groups must divide {inputs} and {outputs} channels, got {groups}")
     layers = [

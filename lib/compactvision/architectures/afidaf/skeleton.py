@@ -21,6 +21,8 @@ class AveragePool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape."""
         refuse_images(x, self)
+        if not x.is_floating_point() or 0 in x.shape:
+            raise ValueError(f"x must be floating-point maps (B, C, H, W), got {checks.shown(x)}")
         return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False) - x
 
 

@@ -15,7 +15,7 @@ from compactvision import _checks as checks
 from compactvision.architectures.afidaf.filters import AlternatingFilter, FourierFilter, ImageFilter, shuffle
 from compactvision.architectures.afidaf.skeleton import AveragePool, depthwise
 from compactvision.models.attention import initialise_attention_
-from compactvision.models.layers import refuse_images
+from compactvision.models.layers import refuse_images, refuse_kind
 from compactvision.models.spectral import SpectralMLP
 from compactvision.models.windows import WindowAttention
 
@@ -96,6 +96,7 @@ class SwinBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, C) to the same shape."""
         _refuse(x, self.width)
+        refuse_kind(self.norm1.weight, x=x)
         x = x + self.mixer(self.norm1(x))
         return x + self.mlp(self.norm2(x))
 
@@ -119,6 +120,7 @@ class Merge(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, C) to (B, ceil(H / 2), ceil(W / 2), 2 C)."""
         _refuse(x, self.width)
+        refuse_kind(self.norm.weight, x=x)
         x = nn.functional.pad(x, (0, 0, 0, x.shape[2] % 2, 0, x.shape[1] % 2))
         parts = [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
         return self.reduce(self.norm(torch.cat(parts, dim=-1)))
