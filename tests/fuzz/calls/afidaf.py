@@ -1,6 +1,5 @@
 """Valid calls of the spectral layers, and of AFIDAF's filters, networks and pictures."""
 
-import torch
 from compactvision.architectures import afidaf as af
 from compactvision.architectures.afidaf import published, skeleton, swin
 from compactvision.models import spectral
@@ -52,7 +51,7 @@ def _swin(**given) -> dict[str, object]:
     }  # fmt: skip
 
 
-S, A = "models.spectral.", "architectures.afidaf."
+S, Q, A = "models.spectral.", "models.frequencies.", "architectures.afidaf."
 F, P, K, W, D = f"{A}filters.", f"{A}published.", f"{A}skeleton.", f"{A}swin.", f"{A}pictures."
 
 CALLS = {
@@ -64,12 +63,12 @@ CALLS = {
     f"{S}GlobalFilter.spectrum_at": lambda: {"self": spectral.GlobalFilter(8, (5, 6)), "size": (7, 8)},
     f"{S}SpectralMLP": lambda: {"channels": 8, "groups": 4, "activation": nn.ReLU(), "generator": o.seeded()},
     f"{S}SpectralMLP.forward": lambda: {"self": spectral.SpectralMLP(8), "frequencies": _spectrum()},
-    f"{S}circular_convolution": lambda: {"x": _maps(), "kernel": o.normal(8, 3, 3)},
-    f"{S}image": lambda: {"frequencies": _spectrum(), "size": (5, 6)},
-    f"{S}resize_kernel": _resized,
-    f"{S}resize_spectrum": _resized,
-    f"{S}soft_shrink": lambda: {"z": _spectrum(), "threshold": 0.1},
-    f"{S}spectrum": lambda: {"x": _maps()},
+    f"{Q}circular_convolution": lambda: {"x": _maps(), "kernel": o.normal(8, 3, 3)},
+    f"{Q}image": lambda: {"frequencies": _spectrum(), "size": (5, 6)},
+    f"{Q}resize_kernel": _resized,
+    f"{Q}resize_spectrum": _resized,
+    f"{Q}soft_shrink": lambda: {"z": _spectrum(), "threshold": 0.1},
+    f"{Q}spectrum": lambda: {"x": _maps()},
     f"{F}AlternatingFilter": lambda: {"channels": 8, "groups": 4, "order": "parallel", "generator": o.seeded()},
     f"{F}AlternatingFilter.forward": lambda: _seen(af.AlternatingFilter(8)),
     f"{F}FourierFilter": lambda: {"channels": 8, "groups": 4, "threshold": 0.1, "generator": o.seeded()},

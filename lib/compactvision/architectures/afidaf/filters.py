@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compactvision import _checks as checks
-from compactvision.models.spectral import SpectralMLP, image, refuse_maps, soft_shrink, spectrum
+from compactvision.models.frequencies import image, refuse_maps, soft_shrink, spectrum
+from compactvision.models.spectral import SpectralMLP
 
 ORDERS = ("image_first", "fourier_first", "parallel")
 
@@ -103,8 +104,8 @@ class ImageFilter(nn.Module):
     """IDAF: a large window, made of two depthwise ones and a pointwise layer, whose output multiplies its input.
 
     ``u = GELU(shuffle(conv(x)))``, ``t = pointwise(dw7x7, dilation 3 (dw5x5(u)))``, ``y = shuffle(conv(u * t)) + x``
-    with grouped pointwise convolutions ``conv``. The window spans ``near + dilation * (far - 1)`` places, 23 by default.
-    The paper's details are not public; this is the arrangement that fits its printed parameter counts (others do as
+    with grouped pointwise convolutions ``conv``. The window spans ``near + dilation * (far - 1)`` places, by default
+    23. The paper's details are not public; this is the arrangement that fits its printed parameter counts (others do as
     well).
 
     Parameters

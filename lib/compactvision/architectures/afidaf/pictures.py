@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from compactvision import _checks as checks
-from compactvision.models.spectral import image, spectrum
+from compactvision.models.frequencies import image, spectrum
 
 KINDS = ("waves", "shapes")
 
