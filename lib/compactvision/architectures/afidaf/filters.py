@@ -198,7 +198,10 @@ class AlternatingFilter(nn.Module):
             for name in window:
                 checks.one_of(("near", "far", "dilation"), **{"an entry of window": name})
         self.order = order
-        self.image_filter = ImageFilter(channels, groups, **(window or {}))
+        sides = {"near": 5, "far": 7, "dilation": 3} | dict(window or {})
+        self.image_filter = ImageFilter(
+            channels, groups, near=sides["near"], far=sides["far"], dilation=sides["dilation"]
+        )
         self.fourier_filter = FourierFilter(channels, groups, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, inputs, H, W) to (B, outputs, ceil(H / stride), ceil(W / stride))."""
-        refuse_images(x, self.layers[0][0])
+        refuse_images(x, _first(self.layers))
         return x + self.layers(x) if self.add else self.layers(x)
 
 
@@ -94,7 +94,7 @@ class FilterBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape."""
-        refuse_images(x, self.local.layers[0][0])
+        refuse_images(x, _first(self.local))
         return x + self.filter(self.norm2(self.local(self.norm1(x))))
 
 
@@ -240,3 +240,8 @@ def afidaf(
             for parameter in (module.weights, module.biases):
                 nn.init.normal_(parameter, std=0.02, generator=generator)
     return network
+
+
+def _first(layers: nn.Module) -> nn.Module:
+    """Return the first convolution, which tells what images fit."""
+    return next(module for module in layers.modules() if isinstance(module, nn.Conv2d))

@@ -70,11 +70,11 @@ MIXERS: dict[str, Callable[[int, tuple[int, int]], nn.Module]] = {
     "pool": lambda channels, size: AveragePool(),
     "depthwise": lambda channels, size: depthwise(channels),
     "large": lambda channels, size: depthwise(channels, 11),
-    "lka": lambda channels, size: ImageFilter(channels, grouped=False, **WINDOW),
+    "lka": lambda channels, size: ImageFilter(channels, grouped=False, near=3, far=5, dilation=2),
     "global": lambda channels, size: GlobalFilter(channels, size),
     "afno": lambda channels, size: AFNO(channels),
     "aff": lambda channels, size: FourierFilter(channels),
-    "idaf": lambda channels, size: ImageFilter(channels, **WINDOW),
+    "idaf": lambda channels, size: ImageFilter(channels, near=3, far=5, dilation=2),
     "afidaf": lambda channels, size: AlternatingFilter(channels, window=WINDOW),
     "attention": lambda channels, size: SelfAttention(channels),
 }
