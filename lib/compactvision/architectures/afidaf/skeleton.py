@@ -37,6 +37,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, channels: int, heads: int = 4) -> None:
         super().__init__()
+        checks.counts(channels=channels, heads=heads)
         self.attention = CrossAttention(channels, channels, heads, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,7 +52,8 @@ class Zero(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map anything to zeros of its shape."""
-        checks.instances(Tensor, x=x)
+        if not isinstance(x, Tensor) or x.layout != torch.strided or x.is_complex():
+            raise ValueError(f"x must be a dense tensor of real numbers, got {checks.shown(x)}")
         return torch.zeros_like(x)
 
 
