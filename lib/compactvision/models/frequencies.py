@@ -21,6 +21,15 @@ from torch import Tensor
 
 from compactvision import _checks as checks
 
+__all__ = [
+    "circular_convolution",
+    "image",
+    "resize_kernel",
+    "resize_spectrum",
+    "soft_shrink",
+    "spectrum",
+]
+
 
 def spectrum(x: Tensor) -> Tensor:
     """Return the half spectrum (B, C, H, W // 2 + 1) of maps (B, C, H, W), complex, in float32 or float64.
