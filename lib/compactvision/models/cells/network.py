@@ -280,17 +280,17 @@ class SuperNetwork(_Stack):
     def forward(self, x: Tensor, normal: Weights, reduction: Weights) -> Tensor:
         """Map images (B, C, H, W) to logits (B, num_classes).
 
-            Parameters
-            ----------
-            x : Tensor
-                Images.
-            normal, reduction : Tensor of shape (E, O), or sequence of Edge
-        X
+        Parameters
+        ----------
+        x : Tensor
+            Images.
+        normal, reduction : Tensor of shape (E, O), or sequence of Edge
+            For the cells of each kind the weight of each operation on each edge, or the edges of one path.
 
-            Raises
-            ------
-            ValueError
-                For weights of another shape, or a path that the super-network does not hold.
+        Raises
+        ------
+        ValueError
+            For weights of another shape, or a path that the super-network does not hold.
         """
         refuse_images(x, self.conv1)
         for name, weights in (("normal", normal), ("reduction", reduction)):
