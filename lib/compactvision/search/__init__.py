@@ -1,0 +1,1 @@
+"""Searching networks: what its papers share, and the papers."""
