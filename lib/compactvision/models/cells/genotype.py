@@ -54,7 +54,7 @@ class Genotype:
 
     def __post_init__(self) -> None:
         for name in ("normal", "reduction"):
-            object.__setattr__(self, name, _edges(getattr(self, name), name))
+            object.__setattr__(self, name, as_edges(getattr(self, name), name))
         if _last(self.normal) != _last(self.reduction):
             raise ValueError(
                 f"reduction must have as many nodes as normal, got {_last(self.reduction) + 1} and {self.nodes}"
@@ -75,7 +75,8 @@ class Genotype:
         return self.reduction if reduction else self.normal
 
 
-def _edges(edges: Iterable[Sequence], name: str) -> tuple[Edge, ...]:
+def as_edges(edges: Iterable[Sequence], name: str = "edges") -> tuple[Edge, ...]:
+    """Return the edges of a cell; ``ValueError`` where they make none."""
     try:
         found = tuple(Edge(*edge) for edge in edges)
     except TypeError:
@@ -112,7 +113,7 @@ def dense_edges(nodes: int) -> tuple[tuple[int, int], ...]:
 
 def as_places(places: Iterable[Sequence[int]]) -> tuple[tuple[int, int], ...]:
     """Return (source, target) of a cell's edges; ``ValueError`` where they make no cell or repeat themselves."""
-    edges = _edges(((OPERATIONS[0], *place) for place in places), "places")
+    edges = as_edges(((OPERATIONS[0], *place) for place in places), "places")
     found = tuple((edge.source, edge.target) for edge in edges)
     if len(set(found)) < len(found):
         raise ValueError(f"places must be different, got {found}")
