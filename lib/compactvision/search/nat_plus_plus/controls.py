@@ -86,8 +86,9 @@ def greedy_edits(
 ) -> Found:
     """Change one edge at a time by a legal move, and keep what is better, until ``evaluations`` cells were valued.
 
-    The source is valued first. Moves are legal from the operation that the edge has now, and tried in random order;
-    after one is kept, all are tried again. It ends earlier where no single move is better.
+    The source is valued first. An edge may take whatever its operation in the *source* may become, so that no edit
+    closes a way. Moves are tried in random order; after one is kept, all others are tried again. It ends earlier where
+    no single move is better.
 
     Raises
     ------
@@ -107,26 +108,25 @@ def greedy_edits(
     checks.functions(2, rule=rule)
     checks.generators(generator=generator)
     cell = tuple(edges)
+    legal = mask(cell, operations, rule=rule).nonzero().tolist()
     best, used = _valued(cell, value), 1
-    waiting = _moves(cell, operations, rule, generator)
+    waiting = _moves(cell, legal, operations, generator)
     while waiting and used < evaluations:
         index, name = waiting.pop()
         changed = replaced(cell, {index: name})
         reached, used = _valued(changed, value), used + 1
         if reached > best:
             cell, best = changed, reached
-            waiting = _moves(cell, operations, rule, generator)
+            waiting = _moves(cell, legal, operations, generator)
     return Found(cell, best, used)
 
 
-def _moves(cell: Sequence[Edge], operations: Sequence[str], rule, generator) -> list[tuple[int, str]]:
-    legal = mask(cell, operations, rule=rule)
-    moves = [
-        (index, operations[int(column)])
-        for index, column in legal.nonzero()
-        if operations[int(column)] != cell[int(index)].operation
-    ]
-    return [(int(moves[i][0]), moves[i][1]) for i in torch.randperm(len(moves), generator=generator).tolist()]
+def _moves(
+    cell: Sequence[Edge], legal: list[list[int]], operations: Sequence[str], generator: torch.Generator | None
+) -> list[tuple[int, str]]:
+    """Return the edits of one edge, mixed."""
+    moves = [(edge, operations[column]) for edge, column in legal if operations[column] != cell[edge].operation]
+    return [moves[index] for index in torch.randperm(len(moves), generator=generator).tolist()]
 
 
 def _valued(cell: tuple[Edge, ...], value: Value) -> float:

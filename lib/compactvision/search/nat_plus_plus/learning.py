@@ -35,7 +35,7 @@ def log_likelihood(logits: Tensor, mask: Tensor, actions: Tensor) -> Tensor:
         raise ValueError(
             f"actions must be whole numbers of shape (B, E) beside logits (B, E, O), got {checks.shown(actions)}"
         )
-    inside = ((0 <= actions) & (actions < logits.shape[-1])).all()
+    inside = ((actions >= 0) & (actions < logits.shape[-1])).all()
     if not inside or not mask.gather(-1, actions[..., None]).all():
         raise ValueError("actions must be allowed by the mask")
     return logs.gather(-1, actions[..., None]).squeeze(-1).sum(-1)
