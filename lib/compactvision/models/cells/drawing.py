@@ -30,6 +30,18 @@ def short_name(name: str) -> str:
     return f"{kind} {rest[-1:]}"
 
 
+def colour(name: str) -> str:
+    """Return the colour of an operation in a drawing.
+
+    Examples
+    --------
+    >>> colour("conv_3x3") == colour("conv_5x5"), colour("none")
+    (True, '#5F6670')
+    """
+    checks.texts(name=name)
+    return next((value for start, value in _COLOURS if name.startswith(start)), "#5F6670")
+
+
 def cell_svg(edges: Iterable[Sequence], *, outputs: Iterable[int] = (), title: str = "A cell") -> str:
     """Return the drawing of a cell.
 
@@ -96,15 +108,15 @@ def _arc(index: int, edge: Edge, side: int, middle: int) -> str:
     top, bottom = (RIM + STEP * node for node in (edge.source, edge.target))
     x = middle + side * _reach(edge)
     handle = middle + (x - middle) * 4 / 3  # a cubic curve gets three quarters of the way to its handles
-    colour = next((value for start, value in _COLOURS if edge.operation.startswith(start)), "#5F6670")
+    paint = colour(edge.operation)
     dashes = ' stroke-dasharray="2 5"' if edge.operation == NONE else ""
     width, tall = PILL
     y = (top + bottom) / 2
     return (
         f'<g class="edge" data-edge="{index}"><path d="M{middle} {top}C{handle:.0f} {top} {handle:.0f} {bottom} '
-        f'{middle} {bottom}" fill="none" stroke="{colour}" stroke-width="2.5"{dashes}/>'
+        f'{middle} {bottom}" fill="none" stroke="{paint}" stroke-width="2.5"{dashes}/>'
         f'<rect x="{x - width / 2:.0f}" y="{y - tall / 2:.0f}" width="{width}" height="{tall}" rx="10" '
-        f'fill="{colour}"/><text x="{x}" y="{y + 4:.0f}" text-anchor="middle" fill="#fff">'
+        f'fill="{paint}"/><text x="{x}" y="{y + 4:.0f}" text-anchor="middle" fill="#fff">'
         f"{short_name(edge.operation)}</text></g>"
     )
 

@@ -133,10 +133,15 @@ def toy(seed: int = 0, *, rule=allowed) -> Toy:
     """
     checks.whole(seed=seed)
     checks.functions(2, rule=rule)
-    generator = torch.Generator().manual_seed(seed)
-    own = SPREAD * torch.randn(len(PLACES), len(NAT_OPERATIONS), generator=generator)
     legal = torch.tensor([[b in rule(a, NAT_OPERATIONS) for b in NAT_OPERATIONS] for a in NAT_OPERATIONS])
-    return Toy(_rewards(own), legal)
+    return Toy(_rewards(own_values(seed)), legal)
+
+
+def own_values(seed: int = 0) -> Tensor:
+    """Return the small number that each operation is worth on each edge beside the formula, (4, O)."""
+    checks.whole(seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    return SPREAD * torch.randn(len(PLACES), len(NAT_OPERATIONS), generator=generator)
 
 
 def _rewards(own: Tensor) -> Tensor:
