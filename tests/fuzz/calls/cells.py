@@ -141,7 +141,7 @@ CALLS = {
     f"{NAT}softmax.log_probabilities": _rows,
     f"{NAT}softmax.sample": lambda: {**_rows(), "generator": o.seeded()},
     f"{NAT}toy.Toy.expected": lambda: {
-        "self": _world(), "logits": o.normal(2, 4, 13), "masks": _world().masks(_numbers()),
+        "self": _world(), "logits": o.normal(2, 4, 13), "mask": _world().masks(_numbers()),
     },
     f"{NAT}toy.Toy.gain": lambda: {"self": _world(), "sources": _numbers(), "reached": o.normal(2)},
     f"{NAT}toy.Toy.masks": lambda: {"self": _world(), "cells": _numbers()},
@@ -165,5 +165,7 @@ CALLS = {
 AFTERWARDS = {}
 
 FREE = {
+    f"{CELLS}drawing.cell_svg": ("edges:one short", "title:empty word"),  # a smaller cell; the title is free
+    f"{NAT}learning.MovingBaseline.update": ("reward:-1",),  # rewards are differences
     f"{NAT}training.BlindPolicy.forward": ("cells", "places"),  # not looked at
 }

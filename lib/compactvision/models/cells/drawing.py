@@ -7,7 +7,7 @@ from html import escape
 
 from compactvision import _checks as checks
 from compactvision.models.cells.genotype import INPUTS, Edge, as_edges
-from compactvision.models.cells.operations import NONE, SKIP
+from compactvision.models.cells.operations import NONE, OPERATIONS, SKIP
 
 STEP, RADIUS, RIM = 64, 13, 26  # units: from node to node, a node, above and below the column
 PILL = (62, 20)  # width and height of a name's field
@@ -23,7 +23,7 @@ def short_name(name: str) -> str:
     >>> [short_name(name) for name in ("sep_conv_5x5", "max_pool_3x3", "conv_1x1", "skip_connect", "none")]
     ['sep 5', 'max 3', 'conv 1', 'skip', 'none']
     """
-    checks.texts(name=name)
+    checks.one_of(OPERATIONS, name=name)
     if name in (SKIP, NONE):
         return "skip" if name == SKIP else "none"
     kind, _, rest = name.partition("_")
@@ -38,7 +38,7 @@ def colour(name: str) -> str:
     >>> colour("conv_3x3") == colour("conv_5x5"), colour("none")
     (True, '#5F6670')
     """
-    checks.texts(name=name)
+    checks.one_of(OPERATIONS, name=name)
     return next((value for start, value in _COLOURS if name.startswith(start)), "#5F6670")
 
 

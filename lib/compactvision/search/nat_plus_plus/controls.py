@@ -9,6 +9,8 @@ import torch
 
 from compactvision import _checks as checks
 from compactvision.models.cells import NAT_OPERATIONS, Edge, replaced
+from compactvision.models.cells.genotype import as_edges
+from compactvision.models.cells.operations import as_operations
 
 from .softmax import sample
 from .transitions import allowed, mask
@@ -39,6 +41,7 @@ def random_cell(
     >>> random_cell([Edge("conv_1x1", 0, 2), Edge("none", 1, 2)], ("none", "conv_1x1"), rule=lambda name, _: (name,))
     (Edge(operation='conv_1x1', source=0, target=2), Edge(operation='none', source=1, target=2))
     """
+    edges, operations = as_edges(edges), as_operations(operations)
     legal = mask(edges, operations, rule=rule)
     drawn = sample(torch.zeros(legal.shape), legal, generator)
     return replaced(edges, {index: operations[int(action)] for index, action in enumerate(drawn)})
@@ -55,9 +58,10 @@ def best_of(cells: Sequence[tuple[Edge, ...]], value: Value) -> Found:
     checks.functions(1, value=value)
     if not isinstance(cells, (list, tuple)) or not cells:
         raise ValueError(f"cells must be a list of at least one cell, got {checks.shown(cells)}")
-    values = [_valued(cell, value) for cell in cells]
-    best = max(range(len(cells)), key=lambda index: values[index])
-    return Found(tuple(cells[best]), values[best], len(cells))
+    found = [as_edges(cell, f"cells[{index}]") for index, cell in enumerate(cells)]
+    values = [_valued(cell, value) for cell in found]
+    best = max(range(len(found)), key=lambda index: values[index])
+    return Found(found[best], values[best], len(found))
 
 
 def best_random(
@@ -107,7 +111,7 @@ def greedy_edits(
     checks.functions(1, value=value)
     checks.functions(2, rule=rule)
     checks.generators(generator=generator)
-    cell = tuple(edges)
+    cell, operations = as_edges(edges), as_operations(operations)
     legal = mask(cell, operations, rule=rule).nonzero().tolist()
     best, used = _valued(cell, value), 1
     waiting = _moves(cell, legal, operations, generator)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from compactvision import _checks as checks
 from compactvision.models.cells import Edge, Genotype, SuperNetwork
+from compactvision.models.cells.genotype import as_edges
 from compactvision.models.cells.operations import NONE
 
 from .learning import MovingBaseline, policy_loss
@@ -38,6 +39,7 @@ def random_source(network: SuperNetwork, generator: torch.Generator | None = Non
     """
     checks.instances(SuperNetwork, network=network)
     checks.flags(same=same)
+    checks.generators(generator=generator)
     names = [name for name in network.operations if name != NONE]
     cells = []
     for _ in range(1 if same else 2):
@@ -49,10 +51,13 @@ def random_source(network: SuperNetwork, generator: torch.Generator | None = Non
 @torch.no_grad()
 def accuracy(network: SuperNetwork, pair: Pair, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
     """Return the share of images that one path of the super-network gets right, with the batches' statistics."""
+    checks.instances(SuperNetwork, network=network)
     checks.batches(batches=batches)
+    cells = _as_pair(pair)
     right = total = 0
-    for images, labels in batches:
-        right += int((network(images, *pair).argmax(1) == labels).sum())
+    for batch in batches:
+        images, labels = _as_batch(batch, network)
+        right += int((network(images, *cells).argmax(1) == labels).sum())
         total += len(labels)
     if not total:
         raise ValueError("batches must hold at least one image")
@@ -83,10 +88,12 @@ def weights_phase(
     """
     checks.instances(SuperNetwork, network=network)
     checks.functions(0, source=source)
+    checks.instances(torch.optim.Optimizer, optimizer=optimizer)
     checks.batches(batches=batches)
     losses = []
-    for images, labels in batches:
-        loss = F.cross_entropy(network(images, *source()), labels)
+    for batch in batches:
+        images, labels = _as_batch(batch, network)
+        loss = F.cross_entropy(network(images, *_as_pair(source(), "source()")), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -142,11 +149,13 @@ def policy_phase(
     """
     checks.instances(SuperNetwork, network=network)
     checks.instances(GraphPolicy, policy=policy)
+    checks.instances(torch.optim.Optimizer, optimizer=optimizer)
+    checks.instances(MovingBaseline, baseline=baseline)
     checks.functions(0, source=source)
     checks.batches(batches=batches)
     moves = []
     for batch in batches:
-        before = source()
+        before = _as_pair(source(), "source()")
         cells = before[:1] if same else before
         drawn = [propose(policy, cell, rule=rule, generator=generator) for cell in cells]
         after = _pair([move.cell for move in drawn])
@@ -183,8 +192,10 @@ def propose(
     generator: torch.Generator | None = None,
 ) -> Proposal:
     """Draw a move for each edge of a cell, or take the likeliest."""
-    checks.networks(policy=policy)
+    checks.instances(GraphPolicy, policy=policy)
+    checks.materialised(policy=policy)
     checks.flags(greedy=greedy)
+    edges = as_edges(edges)
     places = [(edge.source, edge.target) for edge in edges]
     legal = mask(edges, policy.operations, rule=rule)[None]
     logits = policy(policy.numbers(edges), places)
@@ -224,7 +235,8 @@ def transform(
     """
     checks.counts(samples=samples)
     checks.functions(1, value=value)
-    cells = tuple(pair)[:1] if same else tuple(pair)
+    checks.flags(same=same)
+    cells = _as_pair(pair)[:1] if same else _as_pair(pair)
     best: tuple[Pair, float] | None = None
     for _ in range(samples):
         drawn = _pair([propose(policy, cell, rule=rule, generator=generator).cell for cell in cells])
@@ -242,6 +254,23 @@ def greedy(policy: GraphPolicy, genotype: Genotype, *, rule=allowed) -> Genotype
     checks.instances(Genotype, genotype=genotype)
     cells = (propose(policy, cell, rule=rule, greedy=True).cell for cell in (genotype.normal, genotype.reduction))
     return Genotype(*cells, genotype.outputs)
+
+
+def _as_pair(pair: object, name: str = "pair") -> Pair:
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise ValueError(f"{name} must be a normal and a reduction cell, got {checks.shown(pair)}")
+    return as_edges(pair[0], f"{name}[0]"), as_edges(pair[1], f"{name}[1]")
+
+
+def _as_batch(batch: object, network: SuperNetwork) -> tuple[Tensor, Tensor]:
+    images, labels = checks.pair(batch)
+    classes = network.fc.out_features
+    fits = labels.dtype == torch.int64 and labels.dim() == 1 and len(labels) == len(images) > 0
+    if not fits or not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise ValueError(
+            f"batches must hold images, and for each a label from 0 to {classes - 1}, got {checks.shown(labels)}"
+        )
+    return images, labels
 
 
 def _pair(cells: Sequence[tuple[Edge, ...]]) -> Pair:

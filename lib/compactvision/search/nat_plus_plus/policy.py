@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from compactvision import _checks as checks
 from compactvision.models.cells import NAT_OPERATIONS, Edge
-from compactvision.models.cells.genotype import INPUTS, as_edges
-from compactvision.models.cells.operations import OPERATIONS
+from compactvision.models.cells.genotype import INPUTS, as_edges, as_pairs
+from compactvision.models.cells.operations import as_operations
 
 Places = Sequence[tuple[int, int]]  # source and target of each edge
 BOTH = 2  # edges that arrive at a node
@@ -35,10 +35,10 @@ def slots(places: Places) -> Tensor:
     >>> slots([(0, 2), (1, 3), (1, 2), (2, 3)]).tolist()
     [[0, 2], [1, 3]]
     """
-    edges = as_edges(((OPERATIONS[0], *place) for place in places), "places")
+    pairs = as_pairs(places)
     arriving: dict[int, list[int]] = {}
-    for index, edge in enumerate(edges):
-        arriving.setdefault(edge.target, []).append(index)
+    for index, (_, target) in enumerate(pairs):
+        arriving.setdefault(target, []).append(index)
     for node, found in arriving.items():
         if len(found) != BOTH:
             raise ValueError(f"places must have two edges to each node, got {len(found)} to {node}")
@@ -57,7 +57,7 @@ def adjacency(places: Places, *, self_loops: bool = True) -> Tensor:
     [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [2.0, 0.0, 0.0]]
     """
     checks.flags(self_loops=self_loops)
-    nodes = INPUTS + len(slots(places))
+    nodes, places = INPUTS + len(slots(places)), as_pairs(places)
     matrix = torch.zeros(nodes, nodes)
     for source, target in places:
         matrix[target, source] += 1
@@ -116,10 +116,7 @@ class GraphPolicy(nn.Module):
         checks.counts(embedding=embedding, features=features, hidden=hidden)
         checks.flags(self_loops=self_loops)
         checks.generators(generator=generator)
-        self.operations = tuple(operations)
-        checks.one_of(OPERATIONS, **{f"operations[{index}]": name for index, name in enumerate(self.operations)})
-        if not self.operations or len(set(self.operations)) < len(self.operations):
-            raise ValueError(f"operations must be different names, got {self.operations}")
+        self.operations = as_operations(operations)
         self.self_loops = self_loops
         self.embedding = nn.Embedding(len(self.operations), embedding)
         self.inputs = nn.Parameter(torch.empty(INPUTS, BOTH * embedding))
@@ -160,8 +157,9 @@ class GraphPolicy(nn.Module):
         ValueError
             For a number that stands for no operation, or places that do not fit.
         """
-        self._refuse(cells, places)
-        edges_of = slots(places).to(cells.device)
+        edges_of = slots(places)
+        self._refuse(cells, edges_of.numel())
+        edges_of = edges_of.to(cells.device)
         heard = adjacency(places, self_loops=self.self_loops).to(self.inputs)
         inner = self.embedding(cells[:, edges_of]).flatten(2)  # (B, N, 2 e)
         nodes = torch.cat([self.inputs.expand(len(cells), -1, -1), inner], 1)
@@ -171,17 +169,18 @@ class GraphPolicy(nn.Module):
         logits = self.last(x).view(len(cells), -1, len(self.operations))  # two rows a node
         return logits[:, edges_of.flatten().argsort()]
 
-    def _refuse(self, cells: Tensor, places: Places) -> None:
+    def _refuse(self, cells: Tensor, edges: int) -> None:
         checks.tensors(cells=cells)
-        if cells.dtype != torch.int64 or cells.dim() != 2 or cells.shape[1] != len(places):
-            raise ValueError(f"cells must be whole numbers of shape (B, {len(places)}), got {checks.shown(cells)}")
+        if cells.dtype != torch.int64 or cells.dim() != 2 or cells.shape[1] != edges:
+            raise ValueError(f"cells must be whole numbers of shape (B, {edges}), got {checks.shown(cells)}")
         if cells.numel() and not 0 <= int(cells.min()) <= int(cells.max()) < len(self.operations):
             raise ValueError(f"cells must hold numbers from 0 to {len(self.operations) - 1}")
 
     def numbers(self, edges: Sequence[Edge]) -> Tensor:
         """Return the numbers of a cell's operations, (1, E)."""
-        checks.one_of(self.operations, **{f"operation of edges[{i}]": e.operation for i, e in enumerate(edges)})
-        return torch.tensor([[self.operations.index(edge.operation) for edge in edges]], device=self.inputs.device)
+        found = as_edges(edges)
+        checks.one_of(self.operations, **{f"operation of edges[{i}]": e.operation for i, e in enumerate(found)})
+        return torch.tensor([[self.operations.index(edge.operation) for edge in found]], device=self.inputs.device)
 
 
 def _graph_convolution(layer: nn.Linear, x: Tensor, heard: Tensor) -> Tensor:

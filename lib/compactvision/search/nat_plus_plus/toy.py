@@ -19,7 +19,7 @@ from compactvision.models.cells import NAT_OPERATIONS
 from compactvision.models.cells.operations import NONE, SKIP
 
 from .softmax import binary_masked_softmax
-from .transitions import allowed
+from .transitions import allowed, ruled
 
 PLACES = ((0, 2), (1, 2), (1, 3), (2, 3))
 STRENGTH = {  # of a convolution, 0 for what is none
@@ -73,15 +73,15 @@ class Toy:
             best = torch.stack(reached, axis)
         return best
 
-    def expected(self, logits: Tensor, masks: Tensor) -> Tensor:
+    def expected(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Return the mean reward under a policy for each of B cells, exactly: all actions are summed up.
 
         Parameters
         ----------
-        logits, masks : Tensor of shape (B, 4, O)
+        logits, mask : Tensor of shape (B, 4, O)
             Of the policy, and which actions are allowed.
         """
-        p = binary_masked_softmax(logits, masks)
+        p = binary_masked_softmax(logits, mask)
         return torch.einsum("na,nb,nc,nd,abcd->n", *p.unbind(1), self.rewards.to(p))
 
     def gain(self, sources: Tensor, reached: Tensor) -> float:
@@ -104,6 +104,7 @@ class Toy:
         A mean of the shares of single sources would be ruled by sources that are nearly optimal already: dividing by
         almost nothing, one of them can outweigh all others.
         """
+        _refuse(sources, "sources")
         before, best = self.reward(sources), self.optimum(sources)
         checks.tensors(reached=reached)
         if reached.shape != before.shape:
@@ -133,13 +134,16 @@ def toy(seed: int = 0, *, rule=allowed) -> Toy:
     """
     checks.whole(seed=seed)
     checks.functions(2, rule=rule)
-    legal = torch.tensor([[b in rule(a, NAT_OPERATIONS) for b in NAT_OPERATIONS] for a in NAT_OPERATIONS])
+    rows = [ruled(rule, name, NAT_OPERATIONS) for name in NAT_OPERATIONS]
+    legal = torch.tensor([[name in row for name in NAT_OPERATIONS] for row in rows])
     return Toy(_rewards(own_values(seed)), legal)
 
 
 def own_values(seed: int = 0) -> Tensor:
     """Return the small number that each operation is worth on each edge beside the formula, (4, O)."""
     checks.whole(seed=seed)
+    if seed < 0:
+        raise ValueError(f"seed must be at least 0, got {seed}")
     generator = torch.Generator().manual_seed(seed)
     return SPREAD * torch.randn(len(PLACES), len(NAT_OPERATIONS), generator=generator)
 
@@ -165,9 +169,9 @@ def all_sources() -> Tensor:
     return torch.cartesian_prod(*[torch.arange(count)] * len(PLACES))
 
 
-def _refuse(cells: Tensor) -> None:
-    checks.tensors(cells=cells)
+def _refuse(cells: Tensor, name: str = "cells") -> None:
+    checks.tensors(**{name: cells})
     if cells.dtype != torch.int64 or cells.dim() != 2 or cells.shape[1] != len(PLACES):
-        raise ValueError(f"cells must be whole numbers of shape (B, {len(PLACES)}), got {checks.shown(cells)}")
+        raise ValueError(f"{name} must be whole numbers of shape (B, {len(PLACES)}), got {checks.shown(cells)}")
     if cells.numel() and not 0 <= int(cells.min()) <= int(cells.max()) < len(NAT_OPERATIONS):
-        raise ValueError(f"cells must hold numbers from 0 to {len(NAT_OPERATIONS) - 1}")
+        raise ValueError(f"{name} must hold numbers from 0 to {len(NAT_OPERATIONS) - 1}")

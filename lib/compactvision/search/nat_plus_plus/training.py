@@ -91,6 +91,9 @@ def train(
     checks.networks(policy=policy)
     checks.functions(1, reward=reward, masks=masks, sources=sources)
     recipe = Recipe() if recipe is None else recipe
+    checks.instances(Recipe, recipe=recipe)
+    if not any(parameter.requires_grad for parameter in policy.parameters()):
+        raise ValueError("policy must have parameters to train, got none")
     optimizer = torch.optim.Adam(policy.parameters(), lr=recipe.learning_rate, betas=(0.5, 0.999))
     baseline = MovingBaseline(recipe.decay)
     rewards, entropies = [], []
@@ -134,5 +137,6 @@ class BlindPolicy(nn.Module):
         self.logits = nn.Parameter(torch.zeros(edges, operations))
 
     def forward(self, cells: Tensor, places: Places) -> Tensor:
-        """Return the same logits for each of B cells; the places are not looked at."""
+        """Return the same logits for each of B cells; their operations and the places are not looked at."""
+        checks.tensors(cells=cells)
         return self.logits.expand(len(cells), -1, -1)

@@ -6,14 +6,15 @@ keep an operation, to skip, or to take it away.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from compactvision import _checks as checks
 from compactvision.models.cells import NAT_OPERATIONS, Edge, cost
-from compactvision.models.cells.operations import NONE, SKIP
+from compactvision.models.cells.genotype import as_edges
+from compactvision.models.cells.operations import NONE, SKIP, as_operations
 
 TYPES = (("conv",), ("sep_conv",), ("dil_conv",), ("max_pool", "avg_pool"))  # from the dearest; a swap is no move
 FREE = (SKIP, NONE)  # below all of them, and each may become the other
@@ -44,6 +45,7 @@ def may_become(source: str, target: str) -> bool:
     >>> may_become("sep_conv_5x5", "dil_conv_3x3"), may_become("dil_conv_3x3", "sep_conv_3x3")
     (True, False)
     """
+    checks.one_of(NAT_OPERATIONS, source=source, target=target)
     (source_type, source_kernel), (target_type, target_kernel) = kind(source), kind(target)
     return source_type <= target_type and source_kernel >= target_kernel
 
@@ -56,8 +58,8 @@ def allowed(name: str, operations: Sequence[str] = NAT_OPERATIONS) -> tuple[str,
     >>> allowed("conv_1x1")
     ('skip_connect', 'conv_1x1', 'none')
     """
-    checks.one_of(NAT_OPERATIONS, **{f"operations[{index}]": other for index, other in enumerate(operations)})
-    return tuple(other for other in operations if may_become(name, other))
+    checks.one_of(NAT_OPERATIONS, name=name)
+    return tuple(other for other in as_operations(operations) if may_become(name, other))
 
 
 def allowed_by_nat(name: str, operations: Sequence[str] = NAT_OPERATIONS) -> tuple[str, ...]:
@@ -69,7 +71,7 @@ def allowed_by_nat(name: str, operations: Sequence[str] = NAT_OPERATIONS) -> tup
     (('skip_connect', 'conv_3x3', 'none'), ('skip_connect', 'none'))
     """
     checks.one_of(NAT_OPERATIONS, name=name)
-    return tuple(other for other in operations if other in (name, *FREE))
+    return tuple(other for other in as_operations(operations) if other in (name, *FREE))
 
 
 def mask(edges: Sequence[Edge], operations: Sequence[str] = NAT_OPERATIONS, *, rule=allowed) -> Tensor:
@@ -90,10 +92,18 @@ def mask(edges: Sequence[Edge], operations: Sequence[str] = NAT_OPERATIONS, *, r
         If an edge's operation is none of the columns.
     """
     checks.functions(2, rule=rule)
-    for index, edge in enumerate(edges):
-        checks.one_of(operations, **{f"operation of edges[{index}]": edge.operation})
-    rows: Mapping[str, tuple[str, ...]] = {edge.operation: rule(edge.operation, operations) for edge in edges}
-    return torch.tensor([[name in rows[edge.operation] for name in operations] for edge in edges])
+    found, columns = as_edges(edges), as_operations(operations)
+    checks.one_of(columns, **{f"operation of edges[{index}]": edge.operation for index, edge in enumerate(found)})
+    rows = {edge.operation: ruled(rule, edge.operation, columns) for edge in found}
+    return torch.tensor([[name in rows[edge.operation] for name in columns] for edge in found])
+
+
+def ruled(rule, name: str, operations: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what a rule allows; ``ValueError`` where it gives something else than some of the operations."""
+    found = rule(name, operations)
+    if not isinstance(found, (tuple, list)) or not found or not all(other in operations for other in found):
+        raise ValueError(f"rule must give some of the operations, got {checks.shown(found)}")
+    return tuple(found)
 
 
 def dearer(source: str, target: str, stride: int = 1) -> bool:
@@ -107,4 +117,5 @@ def dearer(source: str, target: str, stride: int = 1) -> bool:
     >>> dearer("none", "skip_connect"), dearer("max_pool_3x3", "skip_connect", stride=2)
     (True, True)
     """
+    checks.one_of(NAT_OPERATIONS, source=source, target=target)
     return cost(target, stride=stride).macs > cost(source, stride=stride).macs
