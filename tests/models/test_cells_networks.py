@@ -168,7 +168,10 @@ def test_discretise_leaves_none_out_and_keeps_the_strongest():
         (lambda: SuperNetwork(PLACES, ("none", "none")), "operations must be different names"),
         (lambda: supernet()(images(), torch.zeros(2, 2), PATH), r"normal must have shape \(4, 5\), got \(2, 2\)"),
         (lambda: supernet()(images(), PATH, PATH[:2]), r"reduction must lead to each node, got no edge to \[3\]"),
-        (lambda: supernet()(images(), [Edge("none", 0, 3)], PATH), r"normal\[0\] must be an edge of the super-network"),
+        (
+            lambda: supernet()(images(), [*PATH[:2], Edge("none", 0, 3)], PATH),
+            r"normal\[2\] must be an edge of the super-network",
+        ),
         (lambda: replaced(PATH, {9: "none"}), r"operations must name edges from 0 to 3, got \[9\]"),
         (lambda: discretise(torch.zeros(5, 1), dense_edges(2), ("none",)), "operations must hold one beside 'none'"),
     ],
