@@ -29,7 +29,7 @@ def test_the_cheat_sheet_counts_like_the_package(repo):
     for name in (name for name in NAT_OPERATIONS if "conv" in name):
         kind = {"s": "separable", "d": "dilated"}.get(name[0])
         formula = rows[f"{kind} $k \\times k$" if kind else "$k \\times k$ convolution"]
-        code = formula.replace("^", "**").replace(" C**2", "*C**2").replace(" C ", "*C ").replace("2 (", "2*(")
+        code = re.sub(r"(?<=\d) (?=[C(])", "*", formula.replace("^", "**"))
         assert eval(code, {"k": int(name[-1]), "C": 12}) == cost(name, 12, 8).parameters, name
 
 

@@ -18,8 +18,9 @@ from compactvision import _checks as checks
 from compactvision.models.cells import NAT_OPERATIONS
 from compactvision.models.cells.operations import NONE, SKIP
 
+from .arguments import ruled
 from .softmax import binary_masked_softmax
-from .transitions import allowed, ruled
+from .transitions import allowed
 
 PLACES = ((0, 2), (1, 2), (1, 3), (2, 3))
 STRENGTH = {  # of a convolution, 0 for what is none

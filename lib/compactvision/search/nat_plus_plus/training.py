@@ -35,16 +35,13 @@ class Recipe:
         Of the baseline.
     """
 
-    steps: int = 900
-    batch: int = 64
-    learning_rate: float = 1.5e-3
-    entropy_weight: float = 0.05
+    steps: int = 1200
+    batch: int = 256
+    learning_rate: float = 2e-3
+    entropy_weight: float = 1.0
     final_entropy_weight: float = 0.0
     scaled: bool = True
     decay: float = 0.9
-
-
-PAPER = Recipe(800, 1, 3e-4, 0.003, 0.003, scaled=False, decay=0.99)  # one cell a step, as in the published code
 
 
 @dataclass(frozen=True)

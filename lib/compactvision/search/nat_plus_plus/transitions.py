@@ -16,6 +16,8 @@ from compactvision.models.cells import NAT_OPERATIONS, Edge, cost
 from compactvision.models.cells.genotype import as_edges
 from compactvision.models.cells.operations import NONE, SKIP, as_operations
 
+from .arguments import ruled
+
 TYPES = (("conv",), ("sep_conv",), ("dil_conv",), ("max_pool", "avg_pool"))  # from the dearest; a swap is no move
 FREE = (SKIP, NONE)  # below all of them, and each may become the other
 
@@ -96,14 +98,6 @@ def mask(edges: Sequence[Edge], operations: Sequence[str] = NAT_OPERATIONS, *, r
     checks.one_of(columns, **{f"operation of edges[{index}]": edge.operation for index, edge in enumerate(found)})
     rows = {edge.operation: ruled(rule, edge.operation, columns) for edge in found}
     return torch.tensor([[name in rows[edge.operation] for name in columns] for edge in found])
-
-
-def ruled(rule, name: str, operations: tuple[str, ...]) -> tuple[str, ...]:
-    """Return what a rule allows; ``ValueError`` where it gives something else than some of the operations."""
-    found = rule(name, operations)
-    if not isinstance(found, (tuple, list)) or not found or not all(other in operations for other in found):
-        raise ValueError(f"rule must give some of the operations, got {checks.shown(found)}")
-    return tuple(found)
 
 
 def dearer(source: str, target: str, stride: int = 1) -> bool:
