@@ -104,7 +104,7 @@ def test_a_skip_is_dearer_where_maps_are_halved(opened):
 def test_a_change_is_drawn_and_there_is_no_way_back(opened):
     click_edge(opened, 0)
     move(opened, "skip_connect")
-    assert opened.locator(".edge[data-edge='0'] text").inner_text() == "skip"
+    assert opened.locator(".edge[data-edge='0'] text").text_content() == "skip"
     assert lit(opened) == {"none"}
 
 
