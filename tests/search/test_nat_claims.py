@@ -11,8 +11,8 @@ from oracles import cells as oracle
 
 SLUG = "nat_plus_plus"
 BROKEN = {"moves-cost-nothing": 1, "no-extra-cost": 4}  # by the letter; the paper's promise, not our code
-ARMS = ("source", "policy1", "policy10", "policy_kept", "nat10", "random1", "random10", "random_kept", "edits10", "all_legal",
-        "optimum")  # fmt: skip
+ARMS = ("source", "policy1", "policy10", "policy_kept", "nat10", "random1", "random10", "random_kept", "edits10",
+        "all_legal", "optimum")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
