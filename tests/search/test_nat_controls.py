@@ -64,6 +64,11 @@ def test_greedy_edits_never_get_worse_and_stop_in_time():
         assert calls[0] == CELL
 
 
+def test_what_is_only_as_good_is_not_taken():
+    found = controls.greedy_edits(CELL, lambda cell: 1.0, 20, generator=seeded())
+    assert found.cell == CELL
+
+
 def test_each_edit_changes_one_edge_by_a_legal_move():
     function, calls = counted()
     controls.greedy_edits(CELL, function, 50, generator=seeded())
