@@ -7,7 +7,7 @@ A chapter adds its entries here and its arms in ``arms``.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 BASELINES = "baselines"
 TRAINED, FULL = "trained", "full"
@@ -71,6 +71,12 @@ def _energy(arm: str, minutes: float, memory: float) -> Entry:
     return Entry("energy_aware_pruning", arm, TRAINED, minutes, memory, needs=(f"{BASELINES}/{arm}",))
 
 
+def _cells(source: str, *changed: str, minutes: float) -> tuple[Entry, ...]:
+    """Return a published cell, and what was made of it."""
+    start = Entry("nat_plus_plus", source, TRAINED, minutes, 3, seeds=(0, 1, 2))
+    return (start, *(replace(start, arm=arm, needs=(start.name,)) for arm in changed))
+
+
 def _full(slug: str, minutes: float) -> Entry:
     return Entry(slug, FULL, FULL, minutes, 6, seeds=(0, 1, 2))
 
@@ -80,6 +86,10 @@ ENTRIES: tuple[Entry, ...] = (
     _baseline("vgg16", 6, 3),
     _energy("resnet56", 9, 3),
     *_autobot("vgg16", 3, 3),
+    *_cells("darts_v2", "nat_darts", "nat2_darts", "random_darts", "narrow_darts", minutes=5),
+    *_cells("vgg", "nat_vgg", "nat2_vgg", minutes=3),
+    *_cells("resblock", "nat_resblock", "nat2_resblock", minutes=3),
+    *_cells("mobilenet_v2", "nat_mobilenet_v2", minutes=3),
     *_autobot("resnet56", 9, 3),
     _dcff("vgg16", 8, 3),
     _baseline("resnet110", 27, 4),
