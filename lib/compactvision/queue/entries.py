@@ -7,7 +7,7 @@ A chapter adds its entries here and its arms in ``arms``.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 BASELINES = "baselines"
 TRAINED, FULL = "trained", "full"
@@ -71,10 +71,10 @@ def _energy(arm: str, minutes: float, memory: float) -> Entry:
     return Entry("energy_aware_pruning", arm, TRAINED, minutes, memory, needs=(f"{BASELINES}/{arm}",))
 
 
-def _cells(source: str, *changed: str, minutes: float) -> tuple[Entry, ...]:
-    """Return a published cell, and what was made of it."""
-    start = Entry("nat_plus_plus", source, TRAINED, minutes, 3, seeds=(0, 1, 2))
-    return (start, *(replace(start, arm=arm, needs=(start.name,)) for arm in changed))
+def _cell(arm: str, minutes: float, *beside: str) -> Entry:
+    return Entry(
+        "nat_plus_plus", arm, TRAINED, minutes, 3, (0, 1, 2), tuple(f"nat_plus_plus/{name}" for name in beside)
+    )
 
 
 def _full(slug: str, minutes: float) -> Entry:
@@ -86,10 +86,19 @@ ENTRIES: tuple[Entry, ...] = (
     _baseline("vgg16", 6, 3),
     _energy("resnet56", 9, 3),
     *_autobot("vgg16", 3, 3),
-    *_cells("darts_v2", "nat_darts", "nat2_darts", "random_darts", "narrow_darts", minutes=5),
-    *_cells("vgg", "nat_vgg", "nat2_vgg", minutes=3),
-    *_cells("resblock", "nat_resblock", "nat2_resblock", minutes=3),
-    *_cells("mobilenet_v2", "nat_mobilenet_v2", minutes=3),
+    _cell("darts_v2", 5),
+    _cell("nat_darts", 5, "darts_v2"),
+    _cell("nat2_darts", 5, "darts_v2"),
+    _cell("random_darts", 5, "darts_v2", "nat_darts", "nat2_darts"),
+    _cell("narrow_darts", 5, "darts_v2", "nat_darts", "nat2_darts"),
+    _cell("vgg", 3),
+    _cell("nat_vgg", 3, "vgg"),
+    _cell("nat2_vgg", 3, "vgg"),
+    _cell("resblock", 3),
+    _cell("nat_resblock", 3, "resblock"),
+    _cell("nat2_resblock", 3, "resblock"),
+    _cell("mobilenet_v2", 3),
+    _cell("nat_mobilenet_v2", 3, "mobilenet_v2"),
     *_autobot("resnet56", 9, 3),
     _dcff("vgg16", 8, 3),
     _baseline("resnet110", 27, 4),
