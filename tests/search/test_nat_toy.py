@@ -117,7 +117,7 @@ def test_a_policy_learns_in_it(world):
         recipe,
         generator=generator,
     )
-    assert path.evaluations == 2 * 150 * 32
+    assert path.evaluations == 150 * (32 + 4)
     assert len(path.rewards) == len(path.entropies) == 150
     assert path.entropies[-1] < path.entropies[0]
     with torch.no_grad():
@@ -142,3 +142,13 @@ def test_a_policy_learns_in_it(world):
 def test_refusals(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_recipe_has_whole_sources():
+    with pytest.raises(ValueError, match="batch must be a multiple of draws, got 10 and 4"):
+        training.Recipe(batch=10, draws=4)
+
+
+def test_other_draws_of_a_source_are_its_baseline():
+    found = training._beside_others(torch.tensor([1.0, 2.0, 6.0, 0.0, 0.0, 3.0]), 3)
+    assert found.tolist() == [1 - 4, 2 - 3.5, 6 - 1.5, 0 - 1.5, 0 - 1.5, 3]

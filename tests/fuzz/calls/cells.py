@@ -72,7 +72,7 @@ def _training() -> dict[str, object]:
         "masks": world.masks,
         "sources": lambda count: _numbers()[:1].expand(count, -1),
         "places": nat.toy.PLACES,
-        "recipe": nat.training.Recipe(steps=1, batch=2),
+        "recipe": nat.training.Recipe(steps=1, batch=2, draws=2),
         "generator": o.seeded(),
     }
 

@@ -24,8 +24,12 @@ class Recipe:
     Attributes
     ----------
     steps, batch : int
-        Steps of Adam, and cells in each.
+        Steps of Adam, and cells that are drawn in each.
+    draws : int
+        Cells that are drawn for each source. With one, the baseline is a moving average of rewards; with more, it is
+        the mean reward of the source's *other* draws.
     learning_rate : float
+        At the first step; it falls to 0 along half a cosine.
     entropy_weight : float
         At the first step; it falls to ``final_entropy_weight`` along a line.
     final_entropy_weight : float
@@ -36,12 +40,18 @@ class Recipe:
     """
 
     steps: int = 1200
-    batch: int = 256
-    learning_rate: float = 2e-3
+    batch: int = 512
+    draws: int = 8
+    learning_rate: float = 5e-3
     entropy_weight: float = 1.0
     final_entropy_weight: float = 0.0
     scaled: bool = True
     decay: float = 0.9
+
+    def __post_init__(self) -> None:
+        checks.counts(steps=self.steps, batch=self.batch, draws=self.draws)
+        if self.batch % self.draws:
+            raise ValueError(f"batch must be a multiple of draws, got {self.batch} and {self.draws}")
 
 
 @dataclass(frozen=True)
@@ -82,8 +92,9 @@ def train(
 
     Notes
     -----
-    ``R(alpha) - R(beta)`` less a moving baseline, times the gradient of ``log pi(alpha | beta)``; Adam with the betas
-    of the published code, without weight decay.
+    ``R(alpha) - R(beta)`` less a baseline, times the gradient of ``log pi(alpha | beta)``: a mean over sources and over
+    several draws of each, as in the paper's formula (the published code has one draw of one source). Adam with the
+    betas of the published code, without weight decay.
     """
     checks.networks(policy=policy)
     checks.functions(1, reward=reward, masks=masks, sources=sources)
@@ -92,25 +103,36 @@ def train(
     if not any(parameter.requires_grad for parameter in policy.parameters()):
         raise ValueError("policy must have parameters to train, got none")
     optimizer = torch.optim.Adam(policy.parameters(), lr=recipe.learning_rate, betas=(0.5, 0.999))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.steps)
     baseline = MovingBaseline(recipe.decay)
     rewards, entropies = [], []
     for step in range(recipe.steps):
-        cells = sources(recipe.batch)
+        given = sources(recipe.batch // recipe.draws)
+        logits, cells = (
+            policy(given, places).repeat_interleave(recipe.draws, 0),
+            given.repeat_interleave(recipe.draws, 0),
+        )
         allowed = masks(cells)
-        logits = policy(cells, places)
         actions = sample(logits, allowed, generator)
         gained = reward(actions) - reward(cells)
-        before = baseline.value or 0.0
-        scale = float(gained.std()) + 1e-6 if recipe.scaled and len(gained) > 1 else 1.0
+        advantages = gained - (baseline.value or 0.0) if recipe.draws == 1 else _beside_others(gained, recipe.draws)
+        scale = float(advantages.std()) + 1e-6 if recipe.scaled and len(gained) > 1 else 1.0
         weight = recipe.entropy_weight + (recipe.final_entropy_weight - recipe.entropy_weight) * step / recipe.steps
-        loss = policy_loss(logits, allowed, actions, (gained - before) / scale, entropy_weight=weight)
+        loss = policy_loss(logits, allowed, actions, advantages / scale, entropy_weight=weight)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        schedule.step()
         baseline.update(float(gained.mean()))
         rewards.append(float(gained.mean()))
         entropies.append(float(entropy(logits.detach(), allowed).mean()))
-    return Path(rewards, entropies, 2 * recipe.steps * recipe.batch)
+    return Path(rewards, entropies, recipe.steps * (recipe.batch + recipe.batch // recipe.draws))
+
+
+def _beside_others(gained: Tensor, draws: int) -> Tensor:
+    """Return each reward less the mean of the other draws of its source, which come one behind the other."""
+    rows = gained.view(-1, draws)
+    return (rows - (rows.sum(1, keepdim=True) - rows) / (draws - 1)).flatten()
 
 
 class BlindPolicy(nn.Module):
