@@ -300,3 +300,23 @@ def test_losses_of_the_relaxed_problem_fall_on_a_network_without_noise():
         rarts_(*blocks, of(0), of(1), coupling=2.0)
     assert all(later <= before + 1e-7 for before, later in itertools.pairwise(losses))
     assert losses[-1] < losses[0] - 0.01
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+def test_the_stiffest_spring(momentum):
+    """Two numbers on a spring alone: a little below the limit they meet, a little above they part."""
+    most = rarts.steps.largest_coupling(0.1, momentum)
+    for factor, meet in ((0.97, True), (1.03, False)):
+        w, y, alpha = number(1), number(-1), number(0)
+        blocks = [Block([v], torch.optim.SGD([v], lr=0.1, momentum=momentum)) for v in (w, y)]
+        for _ in range(600):
+            flat = lambda w, a: 0 * w[0] * a[0]  # noqa: E731
+            rarts_(*blocks, Block.descent([alpha], 0.0), flat, flat, coupling=factor * most)
+        assert (abs((w - y).item()) < 0.1) == meet
+
+
+def test_a_stiffer_spring_is_refused():
+    with pytest.raises(ValueError, match="coupling must be below"):
+        rarts.steps.refuse_resonance(8.0, 0.025, 0.9)
+    with pytest.raises(ValueError, match="momentum must be below 1"):
+        rarts.steps.largest_coupling(0.1, 1.0)

@@ -19,7 +19,7 @@ from compactvision import _failures as failures
 from compactvision.models.cells import Genotype, SuperNetwork, discretise
 
 from .arguments import refuse_negative, refuse_not_positive
-from .steps import Block, Iteration, Loss, Tensors, darts_, mixed_level_, rarts_, single_level_
+from .steps import Block, Iteration, Loss, Tensors, darts_, mixed_level_, rarts_, refuse_resonance, single_level_
 
 PASSES = {  # forward and backward computations of one iteration
     "rarts": 4,
@@ -140,7 +140,8 @@ def search(
     Raises
     ------
     ValueError
-        For an unknown method, a budget below one iteration, a negative number, or batches that the network fails on.
+        For an unknown method, a budget below one iteration, a negative number, a spring that is too stiff, or batches
+        that the network fails on.
 
     Examples
     --------
@@ -162,6 +163,7 @@ def search(
     checks.flags(shared=shared)
     recipe = Recipe() if recipe is None else recipe
     checks.instances(Recipe, recipe=recipe)
+    refuse_resonance(coupling, recipe.rate, recipe.momentum)
     checks.generators(generator=generator)
     iterations = passes // PASSES[method]
     if iterations < 1:

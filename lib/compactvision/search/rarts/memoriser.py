@@ -2,7 +2,8 @@
 
 Targets are a filter of three taps of a signal, plus noise. The operations of the one edge are *skip*, convolutions of
 1, 3 and 9 taps, and *dense*, any linear map. Dense can fit the noise of few signals; the filter is all that carries
-over to new ones. Which one a method chooses depends on whether the weights may see the data that judge them.
+over to new ones. Which one a method chooses depends on whether the weights may see the data that judge them. As in a
+super-network, each operation's output is normalised: else weights could make up for any share.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from torch.nn import functional as F
 from compactvision import _checks as checks
 
 from .arguments import refuse_negative, refuse_not_positive
-from .steps import Block, Loss, Tensors, darts_, mixed_level_, rarts_, single_level_
+from .steps import Block, Loss, Tensors, darts_, mixed_level_, rarts_, refuse_resonance, single_level_
 
 OPERATIONS = ("skip", "conv1", "conv3", "conv9", "dense")
-TAPS = (0.5, 1.0, -0.5)  # of the filter that makes the targets
+TAPS = (0.7, 0.0, -0.7)  # of the filter that makes the targets; without a middle, so that skip and conv1 are no use
+MOMENTUM, EPSILON = 0.9, 1e-8
 METHODS = ("rarts", "darts_first", "darts_second", "single_level", "mixed_level")
 
 
@@ -90,7 +92,7 @@ def first_weights(length: int, generator: torch.Generator | None = None) -> Tens
 
 
 def mixture(x: Tensor, weights: Sequence[Tensor], alpha: Tensor) -> Tensor:
-    """Return the five operations on signals (N, length), weighted by the softmax of ``alpha`` (5,)."""
+    """Return the five operations on signals (N, length), each of mean square 1, by the softmax of ``alpha`` (5,)."""
     checks.floating(x=x, alpha=alpha)
     if alpha.shape != (len(OPERATIONS),) or len(weights) != len(OPERATIONS) - 1:
         raise ValueError(
@@ -99,7 +101,8 @@ def mixture(x: Tensor, weights: Sequence[Tensor], alpha: Tensor) -> Tensor:
         )
     *taps, dense = weights
     outputs = [x, *(filtered(x, each) for each in taps), x @ dense]
-    return sum(weight * each for weight, each in zip(torch.softmax(alpha, 0), outputs, strict=True))
+    shares = torch.softmax(alpha, 0)
+    return sum(share * z / (z.square().mean() + EPSILON).sqrt() for share, z in zip(shares, outputs, strict=True))
 
 
 @dataclass(frozen=True)
@@ -150,13 +153,23 @@ def run(
     Raises
     ------
     ValueError
-        For an unknown method, a count below 1, or a step size that is not positive.
+        For an unknown method, a count below 1, a step size that is not positive, or a spring that resonates.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from compactvision.search import rarts
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> done = rarts.memoriser.run(rarts.memoriser.signals(generator), "darts_first", steps=100, generator=generator)
+    >>> len(done.shares), done.dense < 0.2
+    (100, True)
     """
     checks.instances(Signals, given=given)
     checks.one_of(METHODS, method=method)
     checks.counts(steps=steps)
     refuse_negative(coupling=coupling, training_weight=training_weight)
     refuse_not_positive(rate=rate, alpha_rate=alpha_rate)
+    refuse_resonance(coupling, rate, MOMENTUM)
     start = first_weights(given.train[0].shape[1], generator)
     weights, twin = (_block([tensor.clone().requires_grad_() for tensor in start], rate) for _ in range(2))
     logits = torch.zeros(len(OPERATIONS), requires_grad=True)
@@ -180,7 +193,7 @@ def run(
 
 
 def _block(tensors: Sequence[Tensor], rate: float) -> Block:
-    return Block(tensors, torch.optim.SGD(list(tensors), lr=rate, momentum=0.9))
+    return Block(tensors, torch.optim.SGD(list(tensors), lr=rate, momentum=MOMENTUM))
 
 
 def _loss(pair: tuple[Tensor, Tensor]) -> Loss:

@@ -22,7 +22,7 @@ from compactvision.proximal import soft_threshold
 
 from .arguments import refuse_negative
 from .loop import PASSES, Recipe, cosine, endless
-from .steps import Block, Loss, Tensors, rarts_
+from .steps import Block, Loss, Tensors, rarts_, refuse_resonance
 
 
 def scale_names(model: nn.Module) -> list[str]:
@@ -83,7 +83,8 @@ def width_search(
     Raises
     ------
     ValueError
-        For unknown layers, a budget below one iteration, a negative number, or batches that the model fails on.
+        For unknown layers, a budget below one iteration, a negative number, a spring that is too stiff, or batches
+        that the model fails on.
 
     Examples
     --------
@@ -105,6 +106,7 @@ def width_search(
     checks.functions(2, loss=loss, networks=True)
     recipe = Recipe() if recipe is None else recipe
     checks.instances(Recipe, recipe=recipe)
+    refuse_resonance(coupling, recipe.rate, recipe.momentum)
     iterations = passes // PASSES["rarts"]
     if not names or iterations < 1:
         raise ValueError(f"passes must pay for one iteration, {PASSES['rarts']}, and layers name one, got {passes}")
