@@ -77,7 +77,7 @@ class TestRegression:
     def test_five_iterations_are_the_oracles(self):
         x, t, start, a = self.make()
         w = y = start
-        tensors = [torch.tensor(v, requires_grad=True) for v in (start, start, a)]
+        tensors = [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (start, start, a)]
         blocks = [Block.descent([tensor], 0.05) for tensor in tensors]
         losses = [self.loss(torch.tensor(x[half]), torch.tensor(t[half])) for half in (0, 1)]
         for _ in range(5):
@@ -93,8 +93,8 @@ class TestRegression:
     def test_at_the_end_the_two_halves_balance(self):
         """lambda grad_w L_tr = -grad_y L_va, and y - w = -grad_y L_va / beta."""
         x, t, start, a = self.make()
-        w, y, alpha = (torch.tensor(v, requires_grad=True) for v in (start, start, a))
-        blocks = [Block.descent([tensor], 0.05) for tensor in (w, y, alpha)]
+        w, y, alpha = (torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (start, start, a))
+        blocks = [Block.descent([tensor], 0.01) for tensor in (w, y, alpha)]
         losses = [self.loss(torch.tensor(x[half]), torch.tensor(t[half])) for half in (0, 1)]
         for _ in range(6000):
             rarts_(*blocks, *losses, training_weight=2.0, coupling=3.0)
