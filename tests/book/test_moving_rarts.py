@@ -86,7 +86,7 @@ def test_walks_end_at_the_limits(opened):
         limit = solvable.rarts_limit(number(place), number(place))
         circles = page.locator("svg[id$=walks] circle")
         ends = [tuple(float(circles.nth(i).get_attribute(k)) for k in ("cx", "cy")) for i in range(circles.count())]
-        wanted = 34 + 286 * (limit.alpha + 0.4) / 3.6, 262 - 252 * (limit.w + 2.4) / 5.6
+        wanted = 34 + 286 * (limit.alpha + 0.6) / 4.8, 262 - 252 * (limit.w + 2.4) / 5.6
         assert min(abs(x - wanted[0]) + abs(y - wanted[1]) for x, y in ends) < 1.5
 
 
@@ -96,7 +96,7 @@ def test_a_click_moves_both_sliders(opened):
     box = page.locator("svg[id$=map]").bounding_box()
     page.mouse.click(box["x"] + 0.3 * box["width"], box["y"] + 0.75 * box["height"])
     assert page.locator("[id$=say]").inner_text() != before
-    wanted = {"lambda": 80 * (0.3 * 200 - 30) / 160 - 20, "beta": 80 * (170 - 0.75 * 200) / 160 - 20}
+    wanted = {"lambda": 80 * (0.3 * 200 - 30) / 150 - 20, "beta": 80 * (170 - 0.75 * 200) / 160 - 20}
     for name, place in wanted.items():
         assert float(page.locator(f"input[id$={name}]").input_value()) == pytest.approx(place, abs=1.5)
 

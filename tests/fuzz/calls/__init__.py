@@ -4,7 +4,7 @@ What a call gives is used where that is when it works (``AFTERWARDS``). ``FREE``
 one ("name:-1"), that are documented to be anything, so that accepting them is no nonsense.
 """
 
-from . import collaborative_compression, explanation, ground, pruning, tensor_trains, top
+from . import collaborative_compression, explanation, ground, pruning, rarts, tensor_trains, top
 
 CALLS = {
     **ground.CALLS,
@@ -12,6 +12,7 @@ CALLS = {
     **pruning.CALLS,
     **tensor_trains.CALLS,
     **collaborative_compression.CALLS,
+    **rarts.CALLS,
     **top.CALLS,
 }
 AFTERWARDS = {
@@ -20,6 +21,7 @@ AFTERWARDS = {
     **pruning.AFTERWARDS,
     **tensor_trains.AFTERWARDS,
     **collaborative_compression.AFTERWARDS,
+    **rarts.AFTERWARDS,
     **top.AFTERWARDS,
 }
 FREE = {
@@ -28,6 +30,7 @@ FREE = {
     **pruning.FREE,
     **tensor_trains.FREE,
     **collaborative_compression.FREE,
+    **rarts.FREE,
     **top.FREE,
 }
 
