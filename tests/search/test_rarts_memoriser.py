@@ -51,7 +51,7 @@ def run(method, **options):
 
 @pytest.mark.slow
 def test_weights_that_see_the_judge_choose_the_memoriser():
-    single, first = run("single_level"), run("darts_first")
+    single, first = run("single_level", steps=400), run("darts_first", steps=400)
     assert single.chosen == "dense"
     assert first.chosen in ("conv3", "conv9")
     assert first.dense < 0.1 < 0.3 < single.dense

@@ -85,6 +85,7 @@ CALLS = {
     },
     f"{R}memoriser.run": _edge,
     f"{R}memoriser.signals": lambda: {"generator": o.seeded(), "count": 4, "length": 9, "noise": 0.5},
+    f"{SOLVABLE}Point": lambda: dict(zip(("alpha", "w", "y"), POINT, strict=True)),
     f"{SOLVABLE}darts_iterates": lambda: {"steps": 3, "unroll": 0.5, "rate": 0.01, "start": POINT},
     f"{SOLVABLE}darts_limit": lambda: {"unroll": 0.5},
     f"{SOLVABLE}determinant": lambda: {"training_weight": 1.0, "coupling": 2.0},
@@ -116,6 +117,7 @@ CALLS = {
 AFTERWARDS = {f"{R}loop.endless": lambda found: next(found)}
 
 FREE = {
+    f"{SOLVABLE}Point": ("alpha", "w", "y"),  # a plain tuple; those who take one check it
     f"{SOLVABLE}training_loss": ("w", "alpha"),  # numbers, arrays or tensors
     f"{SOLVABLE}validation_loss": ("w", "alpha"),
     f"{R}loop.endless": ("name",),
