@@ -263,7 +263,7 @@ class TestBlock:
         (lambda w, y, a: rarts_(w, y, a, train, valid, coupling=-1), "coupling must be at least 0"),
         (lambda w, y, a: rarts_(w, y, a, train, valid, order="none"), "order must be one of"),
         (lambda w, y, a: rarts_(w, y, a, None, valid), "train must be a function of 2"),
-        (lambda w, y, a: rarts_(w, y, a, lambda w, a: 3.0, valid), "loss must give one number"),
+        (lambda w, y, a: rarts_(w, y, a, lambda w, a: 3.0, valid), "train must give one number"),
         (lambda w, y, a: darts_(w, 3, train, valid), "alpha must be of class Block"),
         (lambda w, y, a: darts_(w, a, train, valid, second="yes"), "second must be True or False"),
         (lambda w, y, a: darts_(w, a, train, valid, second=True, unroll=-1), "unroll must be at least 0"),

@@ -120,6 +120,11 @@ FREE = {
     f"{SOLVABLE}Point": ("alpha", "w", "y"),  # a plain tuple; those who take one check it
     f"{SOLVABLE}training_loss": ("w", "alpha"),  # numbers, arrays or tensors
     f"{SOLVABLE}validation_loss": ("w", "alpha"),
-    f"{R}loop.endless": ("name",),
-    f"{R}bench.expected_best": ("truth:unknown key",),  # may know more cells
+    f"{R}loop.endless": ("name", "batches:list"),
+    f"{R}bench.expected_best": ("truth:unknown key", "truth:of -1", "scores:of -1"),  # any numbers; may know more cells
+    f"{R}bench.best_so_far": ("scores:unknown key", "scores:of -1"),
+    f"{R}bench.most_parameters": ("parameters:unknown key", "parameters:of -1"),
+    f"{R}bench.regret": ("truth:unknown key", "truth:of -1"),
+    f"{R}bench.local_search": ("scores:of -1",),
+    f"{R}bench.random_search": ("scores:unknown key", "scores:of -1"),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from compactvision import _checks as checks
@@ -37,6 +38,20 @@ def refuse_unstable(stable: bool, reason: str) -> None:
     """Refuse a problem without a minimum."""
     if not stable:
         raise ValueError(f"{reason}: the loss has no minimum, and the iterates run away")
+
+
+def refuse_no_sequence(*, empty: bool = False, **values: Any) -> None:
+    """Refuse what is no list or tuple, and one with nothing in it unless ``empty``."""
+    for name, value in values.items():
+        if not isinstance(value, (list, tuple)) or not (value or empty):
+            raise ValueError(f"{name} must be a list or tuple that is not empty, got {checks.shown(value)}")
+
+
+def refuse_no_quantity(**values: Any) -> None:
+    """Refuse what is no number, array or tensor."""
+    for name, value in values.items():
+        if not isinstance(value, (int, float, np.ndarray, np.generic, Tensor)):
+            raise ValueError(f"{name} must be a number, array or tensor, got {checks.shown(value)}")
 
 
 def refuse_scores(**values: Any) -> None:

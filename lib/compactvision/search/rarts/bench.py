@@ -13,7 +13,7 @@ import torch
 
 from compactvision import _checks as checks
 
-from .arguments import refuse_scores
+from .arguments import refuse_no_sequence, refuse_scores
 
 Choice = tuple[str, ...]
 Table = Mapping[Choice, float]
@@ -131,6 +131,7 @@ def best_so_far(visited: Sequence[Choice], scores: Table) -> list[Choice]:
     [('c',), ('b',), ('b',)]
     """
     refuse_scores(scores=scores)
+    refuse_no_sequence(visited=visited)
     best: list[Choice] = []
     for choice in visited:
         _refuse_unknown(choice, scores)

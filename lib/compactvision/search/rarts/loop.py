@@ -18,7 +18,7 @@ from compactvision import _checks as checks
 from compactvision import _failures as failures
 from compactvision.models.cells import Genotype, SuperNetwork, discretise
 
-from .arguments import refuse_negative, refuse_not_positive
+from .arguments import leaves, refuse_negative, refuse_no_sequence, refuse_not_positive
 from .steps import Block, Iteration, Loss, Tensors, darts_, mixed_level_, rarts_, refuse_resonance, single_level_
 
 PASSES = {  # forward and backward computations of one iteration
@@ -54,14 +54,20 @@ class Recipe:
         refuse_not_positive(rate=self.rate, clip=self.clip, alpha_rate=self.alpha_rate)
         names = ("final_rate", "momentum", "weight_decay", "alpha_decay", "spread")
         refuse_negative(**{name: getattr(self, name) for name in names})
+        refuse_no_sequence(alpha_betas=self.alpha_betas)
+        refuse_negative(**{f"alpha_betas[{index}]": beta for index, beta in enumerate(self.alpha_betas)})
+        if len(self.alpha_betas) != 2 or max(self.alpha_betas) >= 1:
+            raise ValueError(f"alpha_betas must be two numbers below 1, got {self.alpha_betas}")
 
     def weights(self, tensors: Tensors) -> Block:
         """Return the block of one set of weights."""
+        leaves(tensors=tensors)
         options = {"lr": self.rate, "momentum": self.momentum, "weight_decay": self.weight_decay}
         return Block(tensors, torch.optim.SGD(list(tensors), **options), clip=self.clip)
 
     def alpha(self, tensors: Tensors) -> Block:
         """Return the block of the architecture."""
+        leaves(tensors=tensors)
         options = {"lr": self.alpha_rate, "betas": self.alpha_betas, "weight_decay": self.alpha_decay}
         return Block(tensors, torch.optim.Adam(list(tensors), **options))
 
@@ -229,6 +235,8 @@ def _loss_on(network: SuperNetwork, batch: Any, name: str) -> Loss:
 
 def endless(batches: Iterable, name: str) -> Iterator:
     """Go through batches again and again; ``ValueError`` where there is none."""
+    checks.texts(name=name)
+    checks.batches(**{name: batches})
     while True:
         empty = True
         for batch in batches:
@@ -255,6 +263,7 @@ def entropy(alpha: Tensors) -> float:
     ValueError
         For tensors of other dimensions, or a single operation.
     """
+    refuse_no_sequence(alpha=alpha)
     checks.tensors(**{f"alpha[{index}]": each for index, each in enumerate(alpha)})
     for index, each in enumerate(alpha):
         if each.ndim != 2 or each.shape[0] < 1 or each.shape[1] < 2:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from compactvision import _checks as checks
 
-from .arguments import refuse_negative, refuse_not_positive
+from .arguments import refuse_negative, refuse_no_sequence, refuse_not_positive
 from .steps import Block, Loss, Tensors, darts_, mixed_level_, rarts_, refuse_resonance, single_level_
 
 OPERATIONS = ("skip", "conv1", "conv3", "conv9", "dense")
@@ -93,7 +93,8 @@ def first_weights(length: int, generator: torch.Generator | None = None) -> Tens
 
 def mixture(x: Tensor, weights: Sequence[Tensor], alpha: Tensor) -> Tensor:
     """Return the five operations on signals (N, length), each of mean square 1, by the softmax of ``alpha`` (5,)."""
-    checks.floating(x=x, alpha=alpha)
+    refuse_no_sequence(empty=True, weights=weights)
+    checks.floating(x=x, alpha=alpha, **{f"weights[{index}]": each for index, each in enumerate(weights)})
     if alpha.shape != (len(OPERATIONS),) or len(weights) != len(OPERATIONS) - 1:
         raise ValueError(
             f"alpha must have {len(OPERATIONS)} numbers and weights one tensor fewer, got {tuple(alpha.shape)} and "

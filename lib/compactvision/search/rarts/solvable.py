@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from compactvision import _checks as checks
 
-from .arguments import refuse_negative, refuse_order, refuse_unstable
+from .arguments import refuse_negative, refuse_no_quantity, refuse_order, refuse_unstable
 
 
 class Point(NamedTuple):
@@ -26,11 +26,13 @@ START = Point(2.0, -2.0, -2.0)
 
 def training_loss(w: Any, alpha: Any) -> Any:
     """Return ``w^2 - 2 alpha w + alpha^2``; numbers, arrays or tensors."""
+    refuse_no_quantity(w=w, alpha=alpha)
     return (w - alpha) * (w - alpha)
 
 
 def validation_loss(w: Any, alpha: Any) -> Any:
     """Return ``alpha w - 2 alpha + 1``; numbers, arrays or tensors."""
+    refuse_no_quantity(w=w, alpha=alpha)
     return alpha * w - 2 * alpha + 1
 
 

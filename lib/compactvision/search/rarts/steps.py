@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from compactvision import _checks as checks
 
-from .arguments import leaves, refuse_negative, refuse_not_positive, refuse_order
+from .arguments import leaves, refuse_negative, refuse_no_sequence, refuse_not_positive, refuse_order
 
 Tensors = tuple[Tensor, ...]
 Loss = Callable[[Tensors, Tensors], Tensor]
@@ -73,6 +73,7 @@ class Block:
 
     def descend(self, gradients: Sequence[Tensor]) -> None:
         """Take one step of the optimiser along these gradients, clipped first."""
+        refuse_no_sequence(empty=True, gradients=gradients)
         if len(gradients) != len(self.tensors):
             raise ValueError(f"gradients must be {len(self.tensors)} tensors, got {len(gradients)}")
         for index, (tensor, gradient) in enumerate(zip(self.tensors, gradients, strict=True)):
@@ -98,16 +99,18 @@ class Iteration:
 
 
 class _Passes:
-    """Gradients, counted."""
+    """Gradients of two losses, counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, train: Loss) -> None:
+        self.train = train
         self.count = 0
 
     def gradients(self, loss: Loss, weights: Tensors, alpha: Tensors, of: Tensors) -> tuple[float, Tensors]:
         self.count += 1
         value = loss(weights, alpha)
         if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
-            raise ValueError(f"a loss must give one number that depends on its tensors, got {checks.shown(value)}")
+            name = "train" if loss is self.train else "valid"
+            raise ValueError(f"{name} must give one number that depends on its tensors, got {checks.shown(value)}")
         return float(value.detach()), torch.autograd.grad(value, of, allow_unused=True, materialize_grads=True)
 
 
@@ -140,6 +143,7 @@ def largest_coupling(rate: float, momentum: float = 0.0) -> float:
 
 def refuse_resonance(coupling: float, rate: float, momentum: float) -> None:
     """Refuse a spring that is too stiff for the optimiser."""
+    refuse_negative(coupling=coupling)
     most = largest_coupling(rate, momentum)
     if coupling >= most:
         raise ValueError(f"coupling must be below 2 (1 - momentum) / rate = {most:g}, got {coupling}")
@@ -200,7 +204,7 @@ def rarts_(
     if [x.shape for x in weights.tensors] != [y.shape for y in twin.tensors]:
         raise ValueError("twin must have tensors of the shapes of weights")
     w, y, a = weights.tensors, twin.tensors, alpha.tensors
-    passes = _Passes()
+    passes = _Passes(train)
     if order == "jacobi":
         train_value, of_train = passes.gradients(train, w, a, (*w, *a))
         valid_value, of_valid = passes.gradients(valid, y, a, (*y, *a))
@@ -246,7 +250,7 @@ def darts_(
     checks.flags(second=second)
     if unroll is not None:
         refuse_negative(unroll=unroll)
-    passes = _Passes()
+    passes = _Passes(train)
     w, a = weights.tensors, alpha.tensors
     if second:
         valid_value, found = _through_a_step(passes, weights, a, train, valid, unroll)
@@ -308,7 +312,7 @@ def single_level_(
     _check(train, valid, weights=weights, alpha=alpha)
     refuse_negative(training_weight=training_weight)
     refuse_order(order)
-    passes = _Passes()
+    passes = _Passes(train)
     w, a = weights.tensors, alpha.tensors
     train_value, of_train = passes.gradients(train, w, a, (*w, *a))
     valid_value, of_valid = passes.gradients(valid, w, a, (*w, *a))
@@ -327,7 +331,7 @@ def mixed_level_(weights: Block, alpha: Block, train: Loss, valid: Loss, *, trai
     """Take one iteration of MiLeNAS (first order): w on ``L_tr``, then alpha on ``L_va + lambda L_tr``; 3 passes."""
     _check(train, valid, weights=weights, alpha=alpha)
     refuse_negative(training_weight=training_weight)
-    passes = _Passes()
+    passes = _Passes(train)
     w, a = weights.tensors, alpha.tensors
     train_value, of_w = passes.gradients(train, w, a, w)
     weights.descend(of_w)

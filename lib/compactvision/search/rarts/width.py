@@ -20,7 +20,7 @@ from compactvision import _failures as failures
 from compactvision.measure.state import modes_kept
 from compactvision.proximal import soft_threshold
 
-from .arguments import refuse_negative
+from .arguments import refuse_negative, refuse_no_sequence
 from .loop import PASSES, Recipe, cosine, endless
 from .steps import Block, Loss, Tensors, rarts_, refuse_resonance
 
@@ -98,6 +98,8 @@ def width_search(
     True
     """
     known = scale_names(model)
+    if layers is not None:
+        refuse_no_sequence(empty=True, layers=layers)
     names = list(known if layers is None else layers)
     checks.one_of(known, **{f"layers[{index}]": name for index, name in enumerate(names)})
     checks.batches(train=train, valid=valid)
