@@ -196,6 +196,16 @@ def test_tensor_trains(run, tmp_path):
     trains_and_loads(small, images, tmp_path / "small.safetensors")
 
 
+def test_a_decoder_on_the_stages(run):
+    found, _ = run("u_mixformer")
+    assert found["decoder"].channels == (64, 128, 256, 512)
+    assert found["logits"].shape == (2, 21, 56, 56)
+    assert found["logits"].isfinite().all()
+    look = found["look"]
+    assert (look.level, look.query_size, look.key_size) == (4, (7, 7), (7, 7))
+    assert torch.allclose(look.weights.sum(-1), torch.ones(2, 8, 49), atol=1e-5)
+
+
 def test_maps(run):
     found, _ = run("xgrad_cam")
     for maps in (found["maps"], found["of_class"]):

@@ -9,6 +9,7 @@ from compactvision._lazy import lazy
 
 __version__ = "0.1.0"
 __all__ = [
+    "architectures",
     "chapter",
     "claims",
     "data",

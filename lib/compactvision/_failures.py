@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 KINDS = (RuntimeError, TypeError, IndexError, ValueError, NotImplementedError)  # these and no class below them
 PLACES = tuple(f"{Path(torch.__file__).parent.parent / name}/" for name in ("torch", "torchvision"))
@@ -17,18 +17,19 @@ OURS = f"{Path(__file__).parent}/"
 
 
 @contextmanager
-def explained(inputs: Sequence[Tensor], name: str = "example_inputs") -> Iterator[None]:
+def explained(inputs: Sequence[Any], name: str = "example_inputs") -> Iterator[None]:
     """Turn an error from inside torch, raised while a model runs, into a ValueError that tells the inputs' shapes."""
     try:
         yield
     except KINDS as error:
         if not from_below(error):
             raise
-        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
+        each = [part for item in inputs for part in (item if isinstance(item, (list, tuple)) else [item])]
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in each)
         raise ValueError(f"{name}: the model fails on inputs of shape {shapes}: {first_line(error)}") from error
 
 
-def run(model: nn.Module, *inputs: Tensor, name: str = "inputs") -> Any:
+def run(model: nn.Module, *inputs: Any, name: str = "inputs") -> Any:
     """Return what a model gives; an error from inside torch becomes a ValueError of the named argument."""
     with explained(inputs, name):
         return model(*inputs)

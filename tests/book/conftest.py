@@ -1,5 +1,6 @@
 """The built site, parsed pages and a browser for the tests of the book."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -84,6 +85,38 @@ def browser():
         )
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="session")
+def stored(repo):
+    """Function from a notebook's name and a piece of markup to the one stored output that holds it."""
+
+    def find(notebook: str, mark: str) -> str:
+        cells = json.loads((repo / "notebooks" / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
+        outputs = [output for cell in cells for output in cell.get("outputs", ()) if "data" in output]
+        pages = ["".join(output["data"].get("text/html", "")) for output in outputs]
+        (found,) = (page for page in pages if mark in page)
+        return found
+
+    return find
+
+
+@pytest.fixture
+def alone(browser):
+    """Function that opens a piece of HTML alone on a telephone; returns the page and the list of its errors."""
+    pages = []
+
+    def open_(piece: str, width: int = 390):
+        page = browser.new_page(viewport={"width": width, "height": 844})
+        pages.append(page)
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.set_content(f"<!doctype html><html><body>{piece}</body></html>")
+        return page, errors
+
+    yield open_
+    for page in pages:
+        page.close()
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 It is taken from the stored outputs of the notebook, so that a change is seen without building the book.
 """
 
-import json
 import re
 
 import pytest
@@ -11,25 +10,10 @@ import pytest
 NOTEBOOK = "collaborative_compression"
 
 
-@pytest.fixture(scope="module")
-def piece(repo):
-    """HTML of the picture."""
-    cells = json.loads((repo / "notebooks" / f"{NOTEBOOK}.ipynb").read_text(encoding="utf-8"))["cells"]
-    outputs = [output for cell in cells for output in cell.get("outputs", ()) if "data" in output]
-    if not outputs:
-        pytest.skip("the notebook was not executed yet")
-    pages = ["".join(output["data"].get("text/html", "")) for output in outputs]
-    (found,) = (page for page in pages if 'step" type="range"' in page)
-    return found
-
-
 @pytest.fixture
-def opened(browser, piece):
+def opened(stored, alone):
     """The picture alone on a telephone; the page, and a function that moves the slider and reads the answer."""
-    page = browser.new_page(viewport={"width": 390, "height": 844})
-    errors = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.set_content(f"<!doctype html><html><body>{piece}</body></html>")
+    page, errors = alone(stored(NOTEBOOK, 'step" type="range"'))
 
     def answer(place):
         page.locator("input[type=range]").evaluate(
@@ -38,8 +22,7 @@ def opened(browser, piece):
         assert errors == []
         return said(page)
 
-    yield page, answer
-    page.close()
+    return page, answer
 
 
 def said(page):

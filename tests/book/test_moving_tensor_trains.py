@@ -3,37 +3,17 @@
 They are taken from the stored outputs of the notebook, so that a change is seen without building the book.
 """
 
-import json
-
 import pytest
 
 NOTEBOOK = "admm_tensor_train"
 
 
-@pytest.fixture(scope="module")
-def pieces(repo):
-    """HTML of each moving picture by the identifier of its control."""
-    cells = json.loads((repo / "notebooks" / f"{NOTEBOOK}.ipynb").read_text(encoding="utf-8"))["cells"]
-    outputs = [output for cell in cells for output in cell.get("outputs", ()) if "data" in output]
-    pages = ["".join(output["data"].get("text/html", "")) for output in outputs]
-    found = {name: [page for page in pages if f'{name}" type="range"' in page] for name in ("rho", "rank")}
-    if not any(found.values()):
-        pytest.skip("the notebook was not executed yet")
-    assert {name: len(hits) for name, hits in found.items()} == {"rho": 1, "rank": 1}
-    return {name: hits[0] for name, hits in found.items()}
-
-
 @pytest.fixture
-def opened(browser, pieces):
+def opened(stored, alone):
     """Open a picture alone; returns the page, and a function that moves the control and reads the answer."""
-    pages = []
 
     def open_(name, width=390):
-        page = browser.new_page(viewport={"width": width, "height": 800})
-        pages.append(page)
-        errors = []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.set_content(f"<!doctype html><html><body>{pieces[name]}</body></html>")
+        page, errors = alone(stored(NOTEBOOK, f'{name}" type="range"'), width)
 
         def answer(place):
             control = page.locator("input[type=range]")
@@ -46,9 +26,7 @@ def opened(browser, pieces):
 
         return page, answer
 
-    yield open_
-    for page in pages:
-        page.close()
+    return open_
 
 
 def test_admm_hops_below_two_thirds_and_settles_above(opened):

@@ -62,6 +62,23 @@ def test_derived_values_are_those_of_their_parts(record):
         assert record.values("lead.share_renewed")[seed] == pytest.approx(lead[1] / lead[0])
 
 
+def test_leads_on_other_formats_are_those_of_their_parts(record):
+    for when in ("after", "tuned"):
+        for seed, least in enumerate(record.values(f"others.least_lead_{when}")):
+            leads = [
+                record.values(f"{when}.{name}_admm")[seed] - record.values(f"{when}.{name}_epoch")[seed]
+                for name in ("tucker", "cp", "ring")
+            ]
+            assert least == pytest.approx(min(leads))
+
+
+def test_the_smaller_network_costs_what_the_trains_cost(record):
+    assert set(record.values("scratch.macs")) == {6_747_136}
+    assert set(record.values("scratch.parameters")) == {42_592}
+    assert set(record.values("smaller.macs")) == {6_709_568}
+    assert set(record.values("smaller.parameters")) == {43_634}
+
+
 def test_projections_are_counted(record):
     """Eighteen kernels, six epochs of twenty steps; ADMM projects once before it begins."""
     assert set(record.values("svds.step")) == {18 * 6 * 20}

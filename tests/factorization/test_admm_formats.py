@@ -7,9 +7,11 @@ import pytest
 import torch
 from compactvision import measure, models, training
 from compactvision.factorization.admm_tensor_train import TensorTrain, decompose, recurrent, whitening
-from compactvision.factorization.admm_tensor_train.formats import CP, Ring, Tucker, distances, projected
+from compactvision.factorization.admm_tensor_train.formats import distances, projected
+from compactvision.factorization.admm_tensor_train.rivals import CP, Ring, Tucker
 from compactvision.models.factorised import TTConv2d, tt_parameters
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from oracles import admm_tensor_train as oracle
 
@@ -157,6 +159,46 @@ class TestRivals:
         assert near.shape == weight.shape
         assert float((near - weight).norm()) < float(weight.norm())
         assert ring.parameters(weight) == 2 * 12 * 4 + 4 * 9 * 3 + 3 * 8 * 2
+
+    @pytest.mark.parametrize(
+        ("format_", "sizes", "entry"),
+        [
+            (CP(5), [(12, 5), (9, 5), (8, 5)], lambda a, b, c: (a[7] * b[4] * c[3]).sum()),
+            (
+                Ring((2, 4, 3)),
+                [(2, 12, 4), (4, 9, 3), (3, 8, 2)],
+                lambda a, b, c: (a[:, 7] @ b[:, 4] @ c[:, 3]).trace(),
+            ),
+        ],
+    )
+    def test_factors_are_those_of_the_projection(self, format_, sizes, entry):
+        """Output channel 7, input channel 3, the position in the middle, by hand."""
+        weight = kernel(12, 8, 3, 3)
+        factors = format_.factors(weight)
+        assert [tuple(factor.shape) for factor in factors] == sizes
+        assert sum(factor.numel() for factor in factors) == format_.parameters(weight)
+        norms = [factor.norm(dim=0) if isinstance(format_, CP) else factor.norm() for factor in factors]
+        torch.testing.assert_close(norms, norms[:1] * 3, rtol=1e-4, atol=0)
+        torch.testing.assert_close(entry(*factors), format_.project(weight)[7, 3, 1, 1], rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize("format_", [TensorTrain((4, 3)), Tucker(4, 3), CP(3), Ring((2, 3, 3))])
+    def test_projections_take_one_thread(self, format_):
+        before, seen = torch.get_num_threads(), set()
+
+        class Watch(TorchDispatchMode):
+            def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+                if function.__name__.startswith(("mm", "bmm", "linalg", "_linalg")):
+                    seen.add(torch.get_num_threads())
+                return function(*args, **(kwargs or {}))
+
+        torch.set_num_threads(3)
+        try:
+            with torch.no_grad(), Watch():
+                format_.project(kernel(12, 8, 3, 3))
+            assert torch.get_num_threads() == 3
+        finally:
+            torch.set_num_threads(before)
+        assert seen == {1}
 
 
 class TestWhitening:

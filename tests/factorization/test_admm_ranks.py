@@ -8,6 +8,8 @@ from compactvision.factorization.admm_tensor_train.formats import distances
 from compactvision.factorization.admm_tensor_train.selection import decomposable
 from torch import nn
 
+from published_counts import rows
+
 SHAPE = (3, 32, 32)
 
 
@@ -100,18 +102,20 @@ class TestSelection:
             select_ranks(models.resnet20(), SHAPE, **options)
 
 
-COUNTED = {  # parameters, MACs, dense over decomposed: parameters, MACs, MACs of the decomposed layers
-    "ResNet-32, TT": (166_664, 46_991_872, 2.785, 1.465, 1.470),
-    "ResNet-32, Tucker 2x": (176_794, None, 2.625, None, None),
-    "ResNet-32, Tucker 3x": (164_185, 47_412_800, 2.827, 1.452, 1.457),
-    "ResNet-32, Tucker 5x": (92_905, 27_481_856, 4.996, 2.506, 2.530),
-    "ResNet-56, TT": (275_266, 71_132_800, 3.099, 1.764, 1.769),
-    "ResNet-18, TT special": (4_230_481, 787_644_276, 2.763, 2.303, 2.579),
-    "ResNet-18, TT general": (4_226_689, 882_247_596, 2.766, 2.056, 2.252),
-    "ResNet-18, Tucker": (3_909_128, 818_566_804, 2.990, 2.216, 2.462),
-    "ResNet-50, TT special": (9_517_360, 2_209_348_648, 2.685, 1.851, 2.885),
-    "ResNet-50, TT general": (10_187_501, 2_401_016_411, 2.509, 1.703, 2.420),
-}
+COUNTED = rows(  # parameters, MACs, dense over decomposed: parameters, MACs, MACs of the decomposed layers
+    """
+    ResNet-32, TT         |    166_664 |    46_991_872 | 2.785 | 1.465 | 1.470
+    ResNet-32, Tucker 2x  |    176_794 |             - | 2.625 |     - |     -
+    ResNet-32, Tucker 3x  |    164_185 |    47_412_800 | 2.827 | 1.452 | 1.457
+    ResNet-32, Tucker 5x  |     92_905 |    27_481_856 | 4.996 | 2.506 | 2.530
+    ResNet-56, TT         |    275_266 |    71_132_800 | 3.099 | 1.764 | 1.769
+    ResNet-18, TT special |  4_230_481 |   787_644_276 | 2.763 | 2.303 | 2.579
+    ResNet-18, TT general |  4_226_689 |   882_247_596 | 2.766 | 2.056 | 2.252
+    ResNet-18, Tucker     |  3_909_128 |   818_566_804 | 2.990 | 2.216 | 2.462
+    ResNet-50, TT special |  9_517_360 | 2_209_348_648 | 2.685 | 1.851 | 2.885
+    ResNet-50, TT general | 10_187_501 | 2_401_016_411 | 2.509 | 1.703 | 2.420
+    """
+)
 
 
 class TestPublished:

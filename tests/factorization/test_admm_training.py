@@ -9,7 +9,8 @@ import torch
 from compactvision import models, training
 from compactvision.factorization.admm_tensor_train import ADMM, Projected, TensorTrain, toy
 from compactvision.factorization.admm_tensor_train.callbacks import Distances, needed_rho
-from compactvision.factorization.admm_tensor_train.formats import Tucker, distances
+from compactvision.factorization.admm_tensor_train.formats import distances
+from compactvision.factorization.admm_tensor_train.rivals import Tucker
 from compactvision.training import schedules
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -17,6 +17,7 @@ OPTIONS_OF_LOAD = ("data.glyphs.load_glyphs", "data.scenes.scenes", "data.scenes
                    "data.curves.load_curves", "data.digits.load_digits", "data.photos.load_photos")  # fmt: skip
 MADE = "experiment.run.Run"  # by experiment.start; its methods are called
 LEFT_OUT = {
+    "architectures.u_mixformer.rivals.OnMaps.forward": "takes maps one by one, which the decoder inside checks",
     "queue": "trainings of hours, called by its own command line, which tests/gpu_queue covers",
     "training.state.Callback": "hooks that do nothing",
     "training.losses.NonFiniteLoss": "raised, not called",

@@ -7,7 +7,15 @@ import pytest
 import tensorly
 import torch
 from compactvision.models import factorised
-from compactvision.models.factorised import feasible_ranks, from_modes, to_modes, tt_parameters, tt_svd, tt_tensor
+from compactvision.models.factorised import (
+    feasible_ranks,
+    from_modes,
+    threads,
+    to_modes,
+    tt_parameters,
+    tt_svd,
+    tt_tensor,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorly.decomposition import tensor_train
@@ -74,6 +82,47 @@ def test_numbers_of_the_specification(ranks, relative):
     if ranks == (8, 8):
         lost = tails(tensor, ranks)
         assert (max(lost), math.hypot(*lost)) == pytest.approx((51.3789, 66.8926), abs=5e-5)
+
+
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+class TestThreads:
+    """Small tensors are decomposed by one thread; the number is as before afterwards, whatever happens."""
+
+    def seen_by(self, tensor, monkeypatch):
+        svd, seen = torch.linalg.svd, []
+
+        def watched(*args, **options):
+            seen.append(torch.get_num_threads())
+            return svd(*args, **options)
+
+        monkeypatch.setattr(torch.linalg, "svd", watched)
+        tt_svd(tensor, (2, 2))
+        return seen
+
+    def test_one_for_a_small_tensor(self, three_threads, monkeypatch):
+        assert self.seen_by(noise(8, 9, 8), monkeypatch) == [1, 1]
+        assert torch.get_num_threads() == 3
+
+    def test_all_for_a_large_one(self, three_threads, monkeypatch):
+        monkeypatch.setattr(threads, "ALONE", 8 * 9 * 8 - 1)
+        assert self.seen_by(noise(8, 9, 8), monkeypatch) == [3, 3]
+        assert torch.get_num_threads() == 3
+
+    def test_restored_after_an_error(self, three_threads, monkeypatch):
+        def broken(*args, **options):
+            raise RuntimeError("no convergence")
+
+        monkeypatch.setattr(torch.linalg, "svd", broken)
+        with pytest.raises(RuntimeError, match="no convergence"):
+            tt_svd(noise(8, 9, 8), (2, 2))
+        assert torch.get_num_threads() == 3
 
 
 def test_four_cuts_of_the_specification():

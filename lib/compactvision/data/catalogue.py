@@ -9,17 +9,34 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compactvision import _checks as checks
-from compactvision.data import curves, digits, glyphs, official, photos, scenes
+from compactvision.data import composed, curves, digits, glyphs, masks, official, photos, scenes
 from compactvision.data.arrays import ImageSet
 
 # builder(train, **options) -> ImageSet; the options are the builder's own keyword arguments
 BUILDERS: dict[str, Callable[..., ImageSet]] = {
     "glyphs": glyphs.load_glyphs,
     "scenes": scenes.load_scenes,
+    "composed": composed.load_composed,
+    "far_cue": composed.load_far_cue,
     "curves": curves.load_curves,
     "digits": digits.load_digits,
     "photos": photos.load_photos,
     **{name: functools.partial(official.load_official, name) for name in official.SOURCES},
+    "camvid": masks.load_camvid,
+    "oxford_iiit_pet": masks.load_pets,
+}
+EMBEDDED = {  # images, classes, licence
+    "glyphs": ("any number, 32x32 RGB", 10, glyphs.LICENCE),
+    "scenes": ("any number, 32x32 RGB with masks", 6, scenes.LICENCE),
+    "composed": ("any number, 128x128 RGB with masks", 7, scenes.LICENCE),
+    "far_cue": ("any number, 64x64 RGB with masks", 5, scenes.LICENCE),
+    "curves": ("any number, 64x64 grey", 2, curves.LICENCE),
+    "digits": ("1,348 + 449, 8x8 grey", 10, digits.LICENCE),
+    "photos": ("6, of any size, RGB", 6, photos.LICENCE),
+}
+MASKED = {  # images, classes, licence, MiB
+    "camvid": ("367 + 233 (and 101 to validate), 360x480 RGB with masks", 11, masks.CAMVID_LICENCE, 180),
+    "oxford_iiit_pet": ("3,680 + 3,669, of any size, RGB with masks", 2, masks.PETS_LICENCE, 800),
 }
 
 
@@ -73,7 +90,8 @@ def load(
         raise ValueError(f"root must be a path, got {checks.shown(root)}")
     accepted = dict(inspect.signature(builder).parameters)
     if "root" in accepted:
-        return builder(train=train, root=root, download=download, **_known(name, options, set()))
+        own = set(accepted) - {"train", "root", "download"}
+        return builder(train=train, root=root, download=download, **_known(name, options, own))
     return builder(train=train, **_known(name, options, set(accepted) - {"train"}))
 
 
@@ -88,16 +106,12 @@ def describe(name: str) -> Description:
         Where ``COMPACTVISION_DATA`` is not a folder and the set is not embedded.
     """
     _builder(name)
-    if name == "glyphs":
-        return Description(name, "any number, 32x32 RGB", 10, True, True, glyphs.LICENCE, 0)
-    if name == "scenes":
-        return Description(name, "any number, 32x32 RGB with masks", 6, True, True, scenes.LICENCE, 0)
-    if name == "curves":
-        return Description(name, "any number, 64x64 grey", 2, True, True, curves.LICENCE, 0)
-    if name == "digits":
-        return Description(name, "1,348 + 449, 8x8 grey", 10, True, True, digits.LICENCE, 0)
-    if name == "photos":
-        return Description(name, "6, of any size, RGB", 6, True, photos.present(), photos.LICENCE, 0)
+    if name in EMBEDDED:
+        images, classes, licence = EMBEDDED[name]
+        return Description(name, images, classes, True, name != "photos" or photos.present(), licence, 0)
+    if name in MASKED:
+        images, classes, licence, mib = MASKED[name]
+        return Description(name, images, classes, False, masks.present(name), licence, mib)
     source = official.SOURCES[name]
     channels, height, width = source.shape
     images = f"{source.sizes[0]:,} + {source.sizes[1]:,}, {height}x{width} {'RGB' if channels == 3 else 'grey'}"

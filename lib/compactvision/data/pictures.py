@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +23,43 @@ _DAMAGED = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, 
 _DAMAGED += (NotImplementedError, AttributeError, struct.error, zlib.error)
 
 
-def read_picture(file: Path, size: int) -> np.ndarray:
-    """Read one picture as (3, size, size) uint8; see :func:`~compactvision.data.from_folder` for the rules.
+def read_picture(file: Path, size: int | tuple[int, int]) -> np.ndarray:
+    """Read one picture as (3, height, width) uint8; see :func:`~compactvision.data.from_folder` for the rules.
+
+    ``size`` is one side of a square that is cut from the middle, or (height, width), to which the whole is resized.
 
     Raises
     ------
     DataError
         Naming the file: it is no picture, damaged, too large, or has values that eight bits cannot hold by the rules.
     """
+    from PIL import Image
+
+    return _fitted(_opened(file, _rgb), size, Image.Resampling.BICUBIC).transpose(2, 0, 1)
+
+
+def read_mask(file: Path, size: int | tuple[int, int]) -> np.ndarray:
+    """Read the class numbers of a mask as (height, width) uint8, placed as ``read_picture`` places the photo.
+
+    Numbers are those that the file stores (places in a palette, where it has one); each pixel takes the nearest one.
+
+    Raises
+    ------
+    DataError
+        Naming the file: it is no picture, damaged, too large, or not of one channel of eight bits.
+    """
+    from PIL import Image
+
+    def plain(image: Image.Image) -> Image.Image:
+        if image.mode not in ("L", "P"):
+            raise DataError(_said(file, f"a mask has one channel of eight bits, not mode {image.mode}"))
+        return Image.fromarray(np.asarray(image))
+
+    return _fitted(_opened(file, plain), size, Image.Resampling.NEAREST)
+
+
+def _opened(file: Path, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Open a picture upright and convert it; whatever is wrong with it becomes a ``DataError``."""
     from PIL import Image, ImageOps
 
     try:
@@ -41,11 +71,18 @@ def read_picture(file: Path, size: int) -> np.ndarray:
                         _said(file, f"it has {opened.width} x {opened.height} pixels, above {MOST_PIXELS:,}")
                     )
                 upright = ImageOps.exif_transpose(opened)
-                image = _rgb(_eight_bits(upright, opened, file))
+                return convert(_eight_bits(upright, opened, file))
     except (*_DAMAGED, Image.DecompressionBombError) as error:
         raise DataError(_said(file, error)) from error
-    square = ImageOps.fit(image, (size, size), method=Image.Resampling.BICUBIC)
-    return np.asarray(square).transpose(2, 0, 1)
+
+
+def _fitted(image: Image.Image, size: int | tuple[int, int], method: Image.Resampling) -> np.ndarray:
+    from PIL import ImageOps
+
+    if isinstance(size, int):
+        return np.asarray(ImageOps.fit(image, (size, size), method=method))
+    height, width = size
+    return np.asarray(image.resize((width, height), method))
 
 
 def _said(file: Path, why: object) -> str:

@@ -48,15 +48,38 @@ def grid(most: int) -> int:
 
 def draw(base: np.ndarray, level: Difficulty, low: int, high: int, distinct: bool, size: int) -> dict[str, np.ndarray]:
     """Draw one chunk of images from their keys ``base`` (B,) uint64."""
-    images, count = len(base), low + keys.below(_bits(base, 0), high - low + 1)  # (B,)
+    count = low + keys.below(bits(base, 0), high - low + 1)  # (B,)
     slots = np.arange(high)
     present = slots < count[:, None]  # (B, M)
-    shape = _ranks(base, 1, len(SHAPES))[:, slots] if distinct else keys.below(_bits(base, 1, high), len(SHAPES))
-    fill, colour = keys.below(_bits(base, 2, high), len(FILLS)), keys.below(_bits(base, 3, high), len(COLOURS))
-    kind = keys.below(_bits(base, 4), len(BACKGROUNDS))
-    mean = 70 + 100 * keys.uniform(_bits(base, 5, 3))  # (B, 3) grey values
+    shape = ranks(base, 1, len(SHAPES))[:, slots] if distinct else keys.below(bits(base, 1, high), len(SHAPES))
+    colour = keys.below(bits(base, 3, high), len(COLOURS))
+    return paint(base, level, present, shape, colour, _places(base, count, level, high, size), size)
+
+
+def paint(
+    base: np.ndarray,
+    level: Difficulty,
+    present: np.ndarray,
+    shape: np.ndarray,
+    colour: np.ndarray,
+    place: tuple[np.ndarray, np.ndarray, np.ndarray],
+    size: int,
+    fill: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """Draw what is given on backgrounds of its own, later objects on top.
+
+    Parameters
+    ----------
+    base : (B,) uint64, the images' keys, which decide background, tints and noise, and fills unless given.
+    present, shape, colour : (B, M), which objects are there, and places in ``SHAPES`` and ``COLOURS``.
+    place : centres (B, M, 2) as (x, y) and radii (B, M), in pixels, and turns (B, M, 2) as (cos, sin).
+    fill : (B, M) places in ``FILLS``.
+    """
+    images, high = present.shape
+    fill = keys.below(bits(base, 2, high), len(FILLS)) if fill is None else fill
+    kind = keys.below(bits(base, 4), len(BACKGROUNDS))
+    mean = 70 + 100 * keys.uniform(bits(base, 5, 3))  # (B, 3) grey values
     pixels = mean[:, :, None, None] + level.texture * _background(base, kind, size)[:, None]  # (B, 3, S, S)
-    place = _places(base, count, level, high, size)
     instances = np.zeros((images, size, size), dtype=np.uint8)
     for slot in range(high):
         here = np.flatnonzero(present[:, slot])
@@ -64,7 +87,7 @@ def draw(base: np.ndarray, level: Difficulty, low: int, high: int, distinct: boo
         u, v = _local(centre, turn, size)
         alpha = np.minimum(np.maximum(np.float32(0.5) - _distance(u, v, radius, shape[here, slot]), 0), 1)  # (b, S, S)
         shade = _fill(u, v, fill[here, slot], size) * level.contrast  # (b, S, S)
-        jitter = 30 * keys.uniform(_bits(base[here], 6 + slot, 3)) - 15
+        jitter = 30 * keys.uniform(bits(base[here], 6 + slot, 3)) - 15
         ink = (_PALETTE[colour[here, slot]] + jitter)[:, :, None, None] * shade[:, None]  # (b, 3, S, S)
         ink += (1 - level.contrast) * mean[here, :, None, None]
         pixels[here] += alpha[:, None] * (ink - pixels[here])
@@ -81,32 +104,40 @@ def draw(base: np.ndarray, level: Difficulty, low: int, high: int, distinct: boo
     }
 
 
-def _bits(base: np.ndarray, stream: int, draws: int | None = None) -> np.ndarray:
+def cells(base: np.ndarray, stream: int, count: int, side: int, size: int) -> tuple[np.ndarray, np.float32]:
+    """Return the middles (B, count, 2) of different random cells of a ``side`` x ``side`` grid, and a cell's width."""
+    width = np.float32(size / side)
+    number = ranks(base, stream, side * side)[:, :count]
+    return np.stack([number % side, number // side], 2).astype(np.float32) * width + width / 2, width
+
+
+def turns(base: np.ndarray, stream: int, count: int) -> np.ndarray:
+    """Return random angles of -45 to 45 degrees as (cos, sin): (B, count, 2)."""
+    t = np.float32(0.828427) * keys.uniform(bits(base, stream, count)) - np.float32(0.4142135)  # tan of half the angle
+    return np.stack([(1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)], 2)
+
+
+def bits(base: np.ndarray, stream: int, draws: int | None = None) -> np.ndarray:
     """Hash (image key, stream, draw): (B,) or (B, draws) uint64."""
     inner = keys.stream(base, np.full(len(base), stream))
     return inner if draws is None else keys.stream(inner[:, None], np.arange(draws))
 
 
-def _ranks(base: np.ndarray, stream: int, n: int) -> np.ndarray:
+def ranks(base: np.ndarray, stream: int, n: int) -> np.ndarray:
     """Return a random order of 0..n-1 for each image: (B, n)."""
-    return np.argsort(_bits(base, stream, n), axis=1, kind="stable")
+    return np.argsort(bits(base, stream, n), axis=1, kind="stable")
 
 
 def _places(base: np.ndarray, count: np.ndarray, level: Difficulty, high: int, size: int):
     """Return centres (B, M, 2) as (x, y) and radii (B, M), in pixels, and turns (B, M, 2) as (cos, sin) of objects."""
-    side = grid(high)
-    cell = np.float32(size / side)
-    number = _ranks(base, 20, side * side)[:, :high]
-    middle = np.stack([number % side, number // side], 2).astype(np.float32) * cell + cell / 2
+    middle, cell = cells(base, 20, high, grid(high), size)
     smallest, largest = (np.float32(bound) * cell for bound in level.radius)
-    radius = smallest + (largest - smallest) * keys.uniform(_bits(base, 21, high))
-    within = keys.uniform(_bits(base, 22, 2 * high)).reshape(-1, high, 2)
+    radius = smallest + (largest - smallest) * keys.uniform(bits(base, 21, high))
+    within = keys.uniform(bits(base, 22, 2 * high)).reshape(-1, high, 2)
     margin = (np.float32(size) - 2 * radius[:, :, None]) * within + radius[:, :, None]  # anywhere inside the image
     alone = (count == 1)[:, None, None]
     centre = np.where(alone, margin, middle + (2 * within - 1) * np.float32(0.14) * cell)
-    t = np.float32(0.828427) * keys.uniform(_bits(base, 23, high)) - np.float32(0.4142135)  # tan of half the angle
-    turn = np.stack([(1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)], 2)  # angles of -45 to 45 degrees
-    return centre, radius, turn
+    return centre, radius, turns(base, 23, high)
 
 
 def _local(centre: np.ndarray, turn: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -164,7 +195,7 @@ def _background(base: np.ndarray, kind: np.ndarray, size: int) -> np.ndarray:
     """Return the texture behind the objects, in [-1, 1]: (B, S, S)."""
     line = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size)
     x, y = line[None, None, :], line[None, :, None]
-    draw = keys.uniform(_bits(base, 30, 3))[:, :, None, None]  # (B, 3, 1, 1)
+    draw = keys.uniform(bits(base, 30, 3))[:, :, None, None]  # (B, 3, 1, 1)
     slope = 2 * draw[:, 0] - 1
     gradient = (slope * (x - np.float32(0.5)) + (1 - np.abs(slope)) * (y - np.float32(0.5))) * 2
     phase = (3 + 3 * draw[:, 1]) * (x + (2 * draw[:, 0] - 1) * y) + draw[:, 2]
@@ -177,7 +208,7 @@ def _background(base: np.ndarray, kind: np.ndarray, size: int) -> np.ndarray:
 
 def _clouds(base: np.ndarray, size: int) -> np.ndarray:
     """Return random values on a 6 x 6 lattice, interpolated: (B, S, S) in [-1, 1]."""
-    knots = (2 * keys.uniform(_bits(base, 31, 36)) - 1).reshape(-1, 6, 6)
+    knots = (2 * keys.uniform(bits(base, 31, 36)) - 1).reshape(-1, 6, 6)
     place = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(5 / size)
     low = np.minimum(np.floor(place), 4).astype(np.int64)
     share = place - low
@@ -187,7 +218,7 @@ def _clouds(base: np.ndarray, size: int) -> np.ndarray:
 
 def _noise(base: np.ndarray, size: int) -> np.ndarray:
     """Return noise of mean 0 and standard deviation 1 (a triangle in [-2.44, 2.44]): (B, 3, S, S) float32."""
-    octets = _bits(base, 32, size * size).astype("<u8").view(np.uint8).reshape(-1, size, size, 8)[..., :6]
+    octets = bits(base, 32, size * size).astype("<u8").view(np.uint8).reshape(-1, size, size, 8)[..., :6]
     pairs = octets.astype(np.float32).reshape(*octets.shape[:3], 3, 2)
     return ((pairs[..., 0] + pairs[..., 1] - 255) * np.float32(1 / 104.51)).transpose(0, 3, 1, 2)
 

@@ -1,8 +1,9 @@
-"""What a network costs and how often it is right: parameters, MACs, latency, accuracy."""
+"""What a network costs and how often it is right: parameters, MACs, latency, accuracy, overlap."""
 
 from compactvision.measure.classification import Batches, accuracy, confusion, per_class_accuracy
 from compactvision.measure.counts import CONVENTIONS, Summary, macs, macs_by_module, operations, parameters, summary
 from compactvision.measure.operations import OperationCounter
+from compactvision.measure.segmentation import boundary_f1, confusion_of, iou, iou_by_size, mean_iou
 from compactvision.measure.state import ExampleInputs, evaluating
 from compactvision.measure.timing import Latency, LatencyComparison, Ratio, latency, latency_ratio
 
@@ -16,12 +17,17 @@ __all__ = [
     "Ratio",
     "Summary",
     "accuracy",
+    "boundary_f1",
     "confusion",
+    "confusion_of",
     "evaluating",
+    "iou",
+    "iou_by_size",
     "latency",
     "latency_ratio",
     "macs",
     "macs_by_module",
+    "mean_iou",
     "operations",
     "parameters",
     "per_class_accuracy",

@@ -11,8 +11,11 @@ from torch import Tensor
 from compactvision import _checks as checks
 
 
-def pairs(batches: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the inputs and targets of batches on a device; a ValueError where they are no pairs of tensors."""
+def pairs(batches: Iterable[tuple[Any, Tensor]], device: torch.device) -> Iterator[tuple[Any, Tensor]]:
+    """Yield the inputs and targets of batches on a device; a ValueError where they are no pairs of tensors.
+
+    Inputs may be a list of tensors, such as the maps of an encoder.
+    """
     check_iterable(batches)
     if device.type == "meta":
         raise ValueError("model must hold numbers, but it is on the meta device")
@@ -21,8 +24,12 @@ def pairs(batches: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> Ite
             raise ValueError(
                 f"batches must be pairs of inputs and targets, got {checks.shown(batch)} as number {index}"
             )
-        checks.tensors(**{f"batches[{index}] (inputs)": batch[0], f"batches[{index}] (targets)": batch[1]})
-        yield batch[0].to(device), batch[1].to(device)
+        several = isinstance(batch[0], (list, tuple)) and len(batch[0]) > 0
+        for tensor in batch[0] if several else (batch[0],):
+            checks.tensors(**{f"batches[{index}] (inputs)": tensor})
+        checks.tensors(**{f"batches[{index}] (targets)": batch[1]})
+        inputs = [tensor.to(device) for tensor in batch[0]] if several else batch[0].to(device)
+        yield inputs, batch[1].to(device)
 
 
 def check_iterable(batches: Any) -> None:
@@ -41,8 +48,11 @@ def fitting(logits: Any, targets: Tensor) -> None:
         classified(logits, targets)
 
 
-def classified(logits: Any, targets: Tensor, index: int | None = None) -> None:
-    """Raise a ValueError unless logits are (B, C, ...) without NaN, and targets (B, ...) whole numbers in [0, C)."""
+def classified(logits: Any, targets: Tensor, index: int | None = None, ignore: int | None = None) -> None:
+    """Raise a ValueError unless logits are (B, C, ...) without NaN, and targets (B, ...) whole numbers in [0, C).
+
+    A target may be ``ignore``, too.
+    """
     where = "in batches" if index is None else f"in batch {index} of batches"
     if not isinstance(logits, Tensor):
         raise ValueError(f"model must give logits (B, C, ...), got {checks.shown(logits)} {where}")
@@ -55,6 +65,9 @@ def classified(logits: Any, targets: Tensor, index: int | None = None) -> None:
         raise ValueError(f"targets are empty {where}")
     if logits.isnan().any():
         raise ValueError(f"logits hold NaN {where}")
-    low, high = int(targets.min()), int(targets.max())
+    counted = targets if ignore is None else targets[targets != ignore]
+    if counted.numel() == 0:
+        return
+    low, high = int(counted.min()), int(counted.max())
     if low < 0 or high >= logits.shape[1]:
         raise ValueError(f"targets must lie in 0..{logits.shape[1] - 1}, got {low}..{high} {where}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +13,13 @@ from compactvision._failures import run
 from compactvision.measure.batches import classified, pairs
 from compactvision.measure.state import evaluating, placement
 
-Batches = Iterable[tuple[Tensor, Tensor]]
+Batches = Iterable[tuple[Any, Tensor]]
 """Anything that yields inputs (B, ...) and integer targets (B,), or has ``batches(size, device=...)`` that does."""
 
 BATCH_SIZE = 500  # of an image set
 
 
-def accuracy(model: nn.Module, batches: Batches, *, top: int = 1) -> float:
+def accuracy(model: nn.Module, batches: Batches, *, top: int = 1, ignore: int | None = None) -> float:
     """Return the share of targets that are among the ``top`` highest logits.
 
     Parameters
@@ -28,9 +29,12 @@ def accuracy(model: nn.Module, batches: Batches, *, top: int = 1) -> float:
         gradients and left as it was.
     batches : iterable of (Tensor, Tensor) or ImageSet
         Inputs (B, ...) and integer targets (B,), or (B, ...) with one class a position. They are moved to the model's
-        device. An image set is read in batches of 500.
+        device. Inputs may be a list of tensors, which the model takes as one argument. An image set is read in batches
+        of 500.
     top : int, default 1
         How many of the highest logits count as a hit.
+    ignore : int, optional
+        Label of targets that do not count, such as 255.
 
     Returns
     -------
@@ -40,8 +44,8 @@ def accuracy(model: nn.Module, batches: Batches, *, top: int = 1) -> float:
     Raises
     ------
     ValueError
-        If ``batches`` is empty, logits and targets do not fit, a target is no class, a logit is NaN, or ``top`` is not
-        between 1 and the number of classes.
+        If ``batches`` is empty or every target is ignored, logits and targets do not fit, a target is no class, a logit
+        is NaN, or ``top`` is not between 1 and the number of classes.
 
     Examples
     --------
@@ -52,9 +56,11 @@ def accuracy(model: nn.Module, batches: Batches, *, top: int = 1) -> float:
     checks.whole(top=top)
     hits = seen = 0
     with evaluating(model):
-        for logits, targets in _logits(model, batches):
-            hits += int(correct(logits, targets, top).sum())
-            seen += targets.numel()
+        for logits, targets in _logits(model, batches, ignore):
+            right, counted = correct(logits, targets, top), kept(targets, ignore)
+            hits += int((right & counted).sum())
+            seen += int(counted.sum())
+    _refuse_nothing(seen)
     return hits / seen
 
 
@@ -70,12 +76,17 @@ def correct(logits: Tensor, targets: Tensor, top: int = 1) -> Tensor:
     return (best == targets.unsqueeze(1)).any(1)
 
 
-def confusion(model: nn.Module, batches: Batches, num_classes: int) -> Tensor:
+def kept(targets: Tensor, ignore: int | None) -> Tensor:
+    """Return which targets count: all but those with the label ``ignore``."""
+    return torch.ones_like(targets, dtype=torch.bool) if ignore is None else targets != ignore
+
+
+def confusion(model: nn.Module, batches: Batches, num_classes: int, *, ignore: int | None = None) -> Tensor:
     """Return how often each class was predicted as each class.
 
     Parameters
     ----------
-    model, batches
+    model, batches, ignore
         As for :func:`accuracy`.
     num_classes : int
         Number of classes C, equal to the logits' second dimension.
@@ -93,15 +104,17 @@ def confusion(model: nn.Module, batches: Batches, num_classes: int) -> Tensor:
     checks.counts(num_classes=num_classes)
     matrix = torch.zeros(num_classes, num_classes, dtype=torch.long)
     with evaluating(model):
-        for logits, targets in _logits(model, batches):
+        for logits, targets in _logits(model, batches, ignore):
             if logits.shape[1] != num_classes:
                 raise ValueError(f"num_classes is {num_classes} but the logits have {logits.shape[1]} classes")
-            pairs = targets.long().flatten() * num_classes + logits.argmax(1).flatten()  # (B * ...,)
-            matrix += torch.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes).cpu()
+            counted = kept(targets, ignore)
+            both = targets[counted].long() * num_classes + logits.argmax(1)[counted]  # (positions that count,)
+            matrix += torch.bincount(both, minlength=num_classes**2).reshape(num_classes, num_classes).cpu()
+    _refuse_nothing(int(matrix.sum()))
     return matrix
 
 
-def per_class_accuracy(model: nn.Module, batches: Batches, num_classes: int) -> Tensor:
+def per_class_accuracy(model: nn.Module, batches: Batches, num_classes: int, *, ignore: int | None = None) -> Tensor:
     """Return the accuracy on the targets of each class; arguments and errors as for :func:`confusion`.
 
     Returns
@@ -109,19 +122,26 @@ def per_class_accuracy(model: nn.Module, batches: Batches, num_classes: int) -> 
     Tensor
         (C,) float64 on the CPU, in [0, 1]; NaN for a class that has no target.
     """
-    matrix = confusion(model, batches, num_classes).double()
+    matrix = confusion(model, batches, num_classes, ignore=ignore).double()
     return matrix.diagonal() / matrix.sum(dim=1)
 
 
-def _logits(model: nn.Module, batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+def _refuse_nothing(seen: int) -> None:
+    if seen == 0:
+        raise ValueError("batches: every target is ignored, there is nothing to measure")
+
+
+def _logits(model: nn.Module, batches: Batches, ignore: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield checked logits (B, C, ...) and targets (B, ...) on the model's device."""
+    if ignore is not None:
+        checks.whole(ignore=ignore)
     device, _ = placement(model)
     if hasattr(batches, "batches") and not isinstance(batches, type):
         batches = batches.batches(BATCH_SIZE, device=device)
     index = -1
     for index, (inputs, targets) in enumerate(pairs(batches, device)):
         logits = run(model, inputs, name="batches")
-        classified(logits, targets, index)
+        classified(logits, targets, index, ignore)
         yield logits, targets
     if index < 0:
         raise ValueError("batches is empty: there is nothing to measure")

@@ -152,10 +152,21 @@ def refuse_images(x: Tensor, first: nn.Module) -> None:
         or 0 in x.shape[2:]
     ):
         raise ValueError(f"x must be images (B, {channels or 'C'}, H, W), got {checks.shown(x)}")
-    if not isinstance(weight, Tensor) or (x.dtype, x.device) == (weight.dtype, weight.device):
-        return
-    if x.device != weight.device or not torch.is_autocast_enabled(x.device.type):
-        raise ValueError(f"x must be {weight.dtype} on {weight.device} as the network is, got {checks.shown(x)}")
+    refuse_kind(weight, x=x)
+
+
+def refuse_kind(weight: object, **values: Tensor) -> None:
+    """Raise a ``ValueError`` where tensors are not of the type and on the device of a weight; autocast may convert."""
+    for name, x in values.items():
+        if x.layout != torch.strided:
+            raise ValueError(f"{name} must be a dense tensor, got {checks.shown(x)}")
+        if not isinstance(weight, Tensor) or (x.dtype, x.device) == (weight.dtype, weight.device):
+            continue
+        apart = x.device != weight.device or not x.is_floating_point()
+        if apart or not torch.is_autocast_enabled(x.device.type):
+            raise ValueError(
+                f"{name} must be {weight.dtype} on {weight.device} as the network is, got {checks.shown(x)}"
+            )
 
 
 def initialise_(model: nn.Module, generator: torch.Generator | None = None) -> None:

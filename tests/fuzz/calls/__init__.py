@@ -4,7 +4,17 @@ What a call gives is used where that is when it works (``AFTERWARDS``). ``FREE``
 one ("name:-1"), that are documented to be anything, so that accepting them is no nonsense.
 """
 
-from . import collaborative_compression, explanation, ground, pruning, rarts, tensor_trains, top
+from . import (
+    collaborative_compression,
+    explanation,
+    ground,
+    pruning,
+    rarts,
+    redesign,
+    segmentation_data,
+    tensor_trains,
+    top,
+)
 
 CALLS = {
     **ground.CALLS,
@@ -13,6 +23,8 @@ CALLS = {
     **tensor_trains.CALLS,
     **collaborative_compression.CALLS,
     **rarts.CALLS,
+    **redesign.CALLS,
+    **segmentation_data.CALLS,
     **top.CALLS,
 }
 AFTERWARDS = {
@@ -22,6 +34,8 @@ AFTERWARDS = {
     **tensor_trains.AFTERWARDS,
     **collaborative_compression.AFTERWARDS,
     **rarts.AFTERWARDS,
+    **redesign.AFTERWARDS,
+    **segmentation_data.AFTERWARDS,
     **top.AFTERWARDS,
 }
 FREE = {
@@ -31,6 +45,8 @@ FREE = {
     **tensor_trains.FREE,
     **collaborative_compression.FREE,
     **rarts.FREE,
+    **redesign.FREE,
+    **segmentation_data.FREE,
     **top.FREE,
 }
 

@@ -2,7 +2,7 @@
 
 import torch
 from compactvision.factorization import admm_tensor_train as tt
-from compactvision.factorization.admm_tensor_train import callbacks, formats, published, recurrent, whitening
+from compactvision.factorization.admm_tensor_train import callbacks, formats, published, recurrent, rivals, whitening
 from compactvision.models import factorised
 from torch import nn
 
@@ -85,14 +85,16 @@ CALLS = {
     f"{TT}callbacks.Projected.on_step": _projected,
     f"{TT}callbacks.needed_rho": lambda: {"steps": 100, "learning_rate": 0.1},
     f"{TT}callbacks.trained_weights": lambda: {"state": o.state(), "formats": _formats()},
-    f"{TT}formats.CP.parameters": lambda: {"self": formats.CP(2), "kernel": _kernel()},
-    f"{TT}formats.CP.project": lambda: {"self": formats.CP(2), "kernel": _kernel()},
-    f"{TT}formats.Ring.parameters": lambda: {"self": formats.Ring((2, 2, 2)), "kernel": _kernel()},
-    f"{TT}formats.Ring.project": lambda: {"self": formats.Ring((2, 2, 2)), "kernel": _kernel()},
+    f"{TT}rivals.CP.factors": lambda: {"self": rivals.CP(2), "kernel": _kernel()},
+    f"{TT}rivals.CP.parameters": lambda: {"self": rivals.CP(2), "kernel": _kernel()},
+    f"{TT}rivals.CP.project": lambda: {"self": rivals.CP(2), "kernel": _kernel()},
+    f"{TT}rivals.Ring.factors": lambda: {"self": rivals.Ring((2, 2, 2)), "kernel": _kernel()},
+    f"{TT}rivals.Ring.parameters": lambda: {"self": rivals.Ring((2, 2, 2)), "kernel": _kernel()},
+    f"{TT}rivals.Ring.project": lambda: {"self": rivals.Ring((2, 2, 2)), "kernel": _kernel()},
     f"{TT}formats.TensorTrain.layer": lambda: {"self": tt.TensorTrain((3, 2)), "dense": _conv()},
     f"{TT}formats.TensorTrain.project": lambda: {"self": tt.TensorTrain((3, 2)), "kernel": _kernel()},
-    f"{TT}formats.Tucker.layer": lambda: {"self": formats.Tucker(3, 2), "dense": _conv()},
-    f"{TT}formats.Tucker.project": lambda: {"self": formats.Tucker(3, 2), "kernel": _kernel()},
+    f"{TT}rivals.Tucker.layer": lambda: {"self": rivals.Tucker(3, 2), "dense": _conv()},
+    f"{TT}rivals.Tucker.project": lambda: {"self": rivals.Tucker(3, 2), "kernel": _kernel()},
     f"{TT}formats.decompose": lambda: {"model": o.model(), "formats": _formats()},
     f"{TT}formats.distances": lambda: {"model": o.model(), "formats": _formats()},
     f"{TT}formats.projected": lambda: {"model": o.model(), "formats": _formats()},

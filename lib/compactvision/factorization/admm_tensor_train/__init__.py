@@ -13,7 +13,7 @@ The plain rival is ``Projected(found.formats)`` in place of ADMM: the weights th
 are those of the chapter.
 """
 
-from . import callbacks, formats, published, recurrent, selection, toy, whitening
+from . import callbacks, formats, published, recurrent, rivals, selection, toy, whitening
 from .callbacks import ADMM, Projected
 from .formats import TensorTrain, decompose
 from .selection import select_ranks
@@ -27,6 +27,7 @@ __all__ = [
     "formats",
     "published",
     "recurrent",
+    "rivals",
     "select_ranks",
     "selection",
     "toy",

@@ -25,6 +25,9 @@ from compactvision.models.factorised import (
     tt_tensor,
     with_layers,
 )
+from compactvision.models.factorised.threads import few_threads
+
+from .rivals import Tucker
 
 
 class Format(Protocol):
@@ -67,109 +70,16 @@ class TensorTrain:
             raise ValueError(f"kernel must have two or four dimensions, got {tuple(kernel.shape)}")
         out_modes = self.out_modes or kernel.shape[:1]
         in_modes = self.in_modes or kernel.shape[1:2]
-        if kernel.dim() == 2:
-            return tt_tensor(tt_svd(kernel.reshape(*out_modes, *in_modes), self.ranks)).reshape(kernel.shape)
-        near = tt_tensor(tt_svd(to_modes(kernel, out_modes, in_modes), self.ranks))
-        return from_modes(near, *kernel.shape[:2], kernel.shape[2:]).contiguous()
+        with few_threads(kernel):
+            if kernel.dim() == 2:
+                return tt_tensor(tt_svd(kernel.reshape(*out_modes, *in_modes), self.ranks)).reshape(kernel.shape)
+            near = tt_tensor(tt_svd(to_modes(kernel, out_modes, in_modes), self.ranks))
+            return from_modes(near, *kernel.shape[:2], kernel.shape[2:]).contiguous()
 
     def layer(self, dense: nn.Module) -> Factorised:
         """Return the factorised layer of a convolution or a linear layer, by TT-SVD of its kernel."""
         kind = TTLinear if isinstance(dense, nn.Linear) else TTConv2d
         return kind.from_layer(dense, self.ranks, out_modes=self.out_modes, in_modes=self.in_modes)
-
-
-@dataclass(frozen=True)
-class Tucker:
-    """Kernels of Tucker-2: a small kernel between two matrices, ``W = C x_1 A x_2 B``; convolutions only.
-
-    The set is that of the tensor train with the ranks ``(out_rank, in_rank)`` and one mode on either side. What differs
-    is the projection: higher-order orthogonal iteration in place of one SVD behind the other. It needs tensorly.
-    """
-
-    out_rank: int
-    in_rank: int
-
-    def project(self, kernel: Tensor) -> Tensor:
-        """Return the kernel behind tensorly's ``partial_tucker``."""
-        _four(kernel)
-        core, (a, b) = self._factors(kernel)
-        return torch.einsum("pqhw,op,iq->oihw", core, a, b).to(kernel.dtype)
-
-    def layer(self, dense: nn.Module) -> TTConv2d:
-        """Return the three convolutions, as the layer of a tensor train with the same kernel."""
-        checks.materialised(dense=dense)
-        made = TTConv2d.from_layer(dense, (self.out_rank, self.in_rank))
-        core, (a, b) = self._factors(dense.weight.detach())
-        values = a[None], core.flatten(2).transpose(1, 2), b.T[:, :, None]  # (1, O, p), (p, K_h K_w, q), (q, I, 1)
-        with torch.no_grad():
-            for held, value in zip(made.cores, values, strict=True):
-                held.copy_(value)
-        return made
-
-    def _factors(self, kernel: Tensor) -> tuple[Tensor, list[Tensor]]:
-        from tensorly.decomposition import partial_tucker
-
-        ranks = [min(self.out_rank, kernel.shape[0]), min(self.in_rank, kernel.shape[1])]
-        with _tensorly():
-            (core, factors), _ = partial_tucker(kernel.detach().float(), modes=[0, 1], rank=ranks, init="svd")
-        return core, factors
-
-
-@dataclass(frozen=True)
-class CP:
-    """Kernels that are a sum of ``rank`` products of three vectors (C_out, K_h K_w, C_in); it needs tensorly.
-
-    The projection is alternating least squares from a fixed start, so it need not find the nearest one.
-    """
-
-    rank: int
-
-    def project(self, kernel: Tensor) -> Tensor:
-        """Return the kernel behind tensorly's ``parafac``."""
-        _four(kernel)
-        from tensorly.cp_tensor import cp_to_tensor
-        from tensorly.decomposition import parafac
-
-        tensor = to_modes(kernel.detach(), kernel.shape[:1], kernel.shape[1:2])
-        try:
-            with _tensorly():
-                near = cp_to_tensor(parafac(tensor.float(), self.rank, n_iter_max=50, init="svd", random_state=0))
-        except torch.linalg.LinAlgError as error:
-            raise ValueError(f"kernel has a lower rank than the {self.rank} terms that it is asked for") from error
-        return from_modes(near, *kernel.shape[:2], kernel.shape[2:]).to(kernel.dtype).contiguous()
-
-    def parameters(self, kernel: Tensor) -> int:
-        """Return the numbers in the three matrices."""
-        _four(kernel)
-        return self.rank * (kernel.shape[0] + kernel[0, 0].numel() + kernel.shape[1])
-
-
-@dataclass(frozen=True)
-class Ring:
-    """Kernels that are a tensor ring: a train whose ends meet, ``r_0 = r_d``, closed by a trace; it needs tensorly.
-
-    ``ranks`` are ``r_0, r_1, r_2`` of the modes (C_out, K_h K_w, C_in).
-    """
-
-    ranks: tuple[int, int, int]
-
-    def project(self, kernel: Tensor) -> Tensor:
-        """Return the kernel behind tensorly's ``tensor_ring``."""
-        _four(kernel)
-        from tensorly.decomposition import tensor_ring
-        from tensorly.tr_tensor import tr_to_tensor
-
-        tensor = to_modes(kernel.detach(), kernel.shape[:1], kernel.shape[1:2])
-        with _tensorly():
-            near = tr_to_tensor(tensor_ring(tensor.float(), [*self.ranks, self.ranks[0]]))
-        return from_modes(near, *kernel.shape[:2], kernel.shape[2:]).to(kernel.dtype).contiguous()
-
-    def parameters(self, kernel: Tensor) -> int:
-        """Return the numbers in the three cores."""
-        _four(kernel)
-        sizes = kernel.shape[0], kernel[0, 0].numel(), kernel.shape[1]
-        closed = (*self.ranks, self.ranks[0])
-        return sum(left * size * right for left, size, right in zip(closed[:-1], sizes, closed[1:], strict=True))
 
 
 def decompose(model: nn.Module, formats: Mapping[str, TensorTrain | Tucker]) -> nn.Module:
@@ -280,16 +190,3 @@ def known(formats: Mapping[str, Format]) -> dict[str, Format]:
         if isinstance(format_, type) or not callable(getattr(format_, "project", None)):
             raise ValueError(f"formats[{name!r}] must be a format such as TensorTrain, got {checks.shown(format_)}")
     return dict(formats)
-
-
-def _four(kernel: Tensor) -> None:
-    """Refuse what is no kernel of a convolution, for formats that know no other."""
-    checks.floating(kernel=kernel)
-    if kernel.dim() != 4 or not kernel.numel() or not kernel.isfinite().all():
-        raise ValueError(f"kernel must be finite, of shape (C_out, C_in, K_h, K_w), got {checks.shown(kernel)}")
-
-
-def _tensorly():
-    import tensorly
-
-    return tensorly.backend_context("pytorch", local_threadsafe=True)

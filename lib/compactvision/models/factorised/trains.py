@@ -15,6 +15,7 @@ from torch import Tensor
 
 from compactvision import _checks as checks
 from compactvision.models.factorised.factors import whole_numbers
+from compactvision.models.factorised.threads import few_threads
 
 
 def feasible_ranks(modes: Sequence[int], ranks: Sequence[int]) -> tuple[int, ...]:
@@ -101,16 +102,17 @@ def tt_svd(tensor: Tensor, ranks: Sequence[int]) -> list[Tensor]:
         raise ValueError(f"tensor must be floating-point, got {tensor.dtype}")
     if not tensor.numel():
         raise ValueError(f"tensor must not be empty, got shape {tuple(tensor.shape)}")
-    if not tensor.isfinite().all():
-        raise ValueError("tensor must be finite, got NaN or infinity in it")
     modes, left = tuple(tensor.shape), 1
     ranks = feasible_ranks(modes, ranks)
-    rest = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
     cores = []
-    for mode, rank in zip(modes[:-1], ranks, strict=True):
-        basis, rest = _leading(rest.reshape(left * mode, -1), rank)  # (r_{k-1} n_k, r_k), (r_k, n_{k+1} ... n_d)
-        cores.append(basis.reshape(left, mode, rank).to(tensor.dtype))
-        left = rank
+    with few_threads(tensor):
+        if not tensor.isfinite().all():
+            raise ValueError("tensor must be finite, got NaN or infinity in it")
+        rest = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+        for mode, rank in zip(modes[:-1], ranks, strict=True):
+            basis, rest = _leading(rest.reshape(left * mode, -1), rank)  # (r_{k-1} n_k, r_k), (r_k, n_{k+1} ... n_d)
+            cores.append(basis.reshape(left, mode, rank).to(tensor.dtype))
+            left = rank
     return [*cores, rest.reshape(left, modes[-1], 1).to(tensor.dtype)]
 
 
