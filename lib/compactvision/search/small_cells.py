@@ -56,7 +56,8 @@ def network(choice: Sequence[str], generator: torch.Generator | None = None) -> 
 
 
 def _choice(choice: Sequence[str]) -> Choice:
-    found = tuple(choice)
+    listed = hasattr(choice, "__iter__") and not isinstance(choice, type)
+    found = tuple(choice) if listed else ()
     if len(found) != len(PLACES):
         raise ValueError(f"choice must name an operation for each of {len(PLACES)} places, got {checks.shown(choice)}")
     checks.one_of(OPERATIONS, **{f"choice[{index}]": name for index, name in enumerate(found)})

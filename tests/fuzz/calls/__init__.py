@@ -5,6 +5,7 @@ one ("name:-1"), that are documented to be anything, so that accepting them is n
 """
 
 from . import (
+    cells,
     collaborative_compression,
     explanation,
     ground,
@@ -25,6 +26,7 @@ CALLS = {
     **rarts.CALLS,
     **redesign.CALLS,
     **segmentation_data.CALLS,
+    **cells.CALLS,
     **top.CALLS,
 }
 AFTERWARDS = {
@@ -36,6 +38,7 @@ AFTERWARDS = {
     **rarts.AFTERWARDS,
     **redesign.AFTERWARDS,
     **segmentation_data.AFTERWARDS,
+    **cells.AFTERWARDS,
     **top.AFTERWARDS,
 }
 FREE = {
@@ -47,6 +50,7 @@ FREE = {
     **rarts.FREE,
     **redesign.FREE,
     **segmentation_data.FREE,
+    **cells.FREE,
     **top.FREE,
 }
 

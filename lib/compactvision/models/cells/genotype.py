@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from compactvision import _checks as checks
-from compactvision.models.cells.operations import DARTS_OPERATIONS, NONE, OPERATIONS
+from compactvision.models.cells.operations import DARTS_OPERATIONS, NONE, OPERATIONS, as_operations
 
 INPUTS = 2  # nodes 0 and 1 are the outputs of the last cell but one and of the last
 
@@ -54,7 +54,7 @@ class Genotype:
 
     def __post_init__(self) -> None:
         for name in ("normal", "reduction"):
-            object.__setattr__(self, name, _edges(getattr(self, name), name))
+            object.__setattr__(self, name, as_edges(getattr(self, name), name))
         if _last(self.normal) != _last(self.reduction):
             raise ValueError(
                 f"reduction must have as many nodes as normal, got {_last(self.reduction) + 1} and {self.nodes}"
@@ -75,7 +75,8 @@ class Genotype:
         return self.reduction if reduction else self.normal
 
 
-def _edges(edges: Iterable[Sequence], name: str) -> tuple[Edge, ...]:
+def as_edges(edges: Iterable[Sequence], name: str = "edges") -> tuple[Edge, ...]:
+    """Return the edges of a cell; ``ValueError`` where they make none."""
     try:
         found = tuple(Edge(*edge) for edge in edges)
     except TypeError:
@@ -110,12 +111,20 @@ def dense_edges(nodes: int) -> tuple[tuple[int, int], ...]:
     return tuple((source, target) for target in range(INPUTS, INPUTS + nodes) for source in range(target))
 
 
-def as_places(places: Iterable[Sequence[int]]) -> tuple[tuple[int, int], ...]:
+def as_pairs(places: Iterable[Sequence[int]], name: str = "places") -> tuple[tuple[int, int], ...]:
+    """Return (source, target) of a cell's edges; ``ValueError`` where they make no cell."""
+    try:
+        named = [(OPERATIONS[0], *place) for place in places]
+    except TypeError:
+        raise ValueError(f"{name} must be pairs (source, target), got {checks.shown(places)}") from None
+    return tuple((edge.source, edge.target) for edge in as_edges(named, name))
+
+
+def as_places(places: Iterable[Sequence[int]], name: str = "places") -> tuple[tuple[int, int], ...]:
     """Return (source, target) of a cell's edges; ``ValueError`` where they make no cell or repeat themselves."""
-    edges = _edges(((OPERATIONS[0], *place) for place in places), "places")
-    found = tuple((edge.source, edge.target) for edge in edges)
+    found = as_pairs(places, name)
     if len(set(found)) < len(found):
-        raise ValueError(f"places must be different, got {found}")
+        raise ValueError(f"{name} must be different, got {found}")
     return found
 
 
@@ -153,6 +162,7 @@ def discretise(
     """
     checks.counts(incoming=incoming)
     checks.tensors(alpha=alpha)
+    edges, operations = as_places(edges, "edges"), as_operations(operations)
     if alpha.shape != (len(edges), len(operations)):
         raise ValueError(f"alpha must have shape {(len(edges), len(operations))}, got {tuple(alpha.shape)}")
     if not alpha.isfinite().all():
@@ -172,9 +182,12 @@ def discretise(
 
 def replaced(edges: Sequence[Edge], operations: Mapping[int, str]) -> tuple[Edge, ...]:
     """Return edges with other operations at some indices; sources and targets stay."""
-    unknown = set(operations) - set(range(len(edges)))
+    found = as_edges(edges)
+    checks.mappings(operations=operations)
+    unknown = [index for index in operations if index not in range(len(found))]
     if unknown:
-        raise ValueError(f"operations must name edges from 0 to {len(edges) - 1}, got {sorted(unknown)}")
+        raise ValueError(f"operations must name edges from 0 to {len(found) - 1}, got {unknown}")
+    checks.one_of(OPERATIONS, **{f"operations[{index}]": name for index, name in operations.items()})
     return tuple(
-        Edge(operations.get(index, edge.operation), edge.source, edge.target) for index, edge in enumerate(edges)
+        Edge(operations.get(index, edge.operation), edge.source, edge.target) for index, edge in enumerate(found)
     )

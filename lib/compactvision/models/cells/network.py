@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from compactvision import _checks as checks
-from compactvision.models.cells.genotype import INPUTS, Edge, Genotype, as_places, dense_edges
+from compactvision.models.cells.genotype import INPUTS, Edge, Genotype, as_edges, as_places, dense_edges
 from compactvision.models.cells.operations import (
     DARTS_OPERATIONS,
-    OPERATIONS,
     FactorizedReduce,
+    as_operations,
     operation,
     relu_conv_bn,
 )
@@ -259,10 +259,7 @@ class SuperNetwork(_Stack):
         in_channels: int = 3,
         generator: torch.Generator | None = None,
     ) -> None:
-        names = tuple(operations)
-        checks.one_of(OPERATIONS, **{f"operations[{index}]": name for index, name in enumerate(names)})
-        if not names or len(set(names)) < len(names):
-            raise ValueError(f"operations must be different names, got {names}")
+        names = as_operations(operations)
         found = as_places(dense_edges(4) if places is None else places)
         object.__setattr__(self, "_kinds", (found, names))
         outputs = len({target for _, target in found})
@@ -293,23 +290,26 @@ class SuperNetwork(_Stack):
             For weights of another shape, or a path that the super-network does not hold.
         """
         refuse_images(x, self.conv1)
-        for name, weights in (("normal", normal), ("reduction", reduction)):
-            self._refuse(name, weights)
+        normal, reduction = self._taken("normal", normal), self._taken("reduction", reduction)
         before = last = self.bn1(self.conv1(x))
         for cell in self.cells:
             before, last = last, cell(before, last, reduction if cell.reduction else normal)
         return self._classified(last)
 
-    def _refuse(self, name: str, weights: Weights) -> None:
+    def _taken(self, name: str, weights: Weights) -> Weights:
+        """Return a mixture as it is, and a path as edges that are here."""
         if isinstance(weights, Tensor):
+            checks.floating(**{name: weights})
             wanted = (len(self.places), len(self.operations))
             if weights.shape != wanted:
                 raise ValueError(f"{name} must have shape {wanted}, got {tuple(weights.shape)}")
-            return
-        for index, edge in enumerate(weights):
+            return weights
+        edges = as_edges(weights, name)
+        for index, edge in enumerate(edges):
             checks.one_of(self.operations, **{f"operation of {name}[{index}]": edge.operation})
             if (edge.source, edge.target) not in self.places:
                 raise ValueError(f"{name}[{index}] must be an edge of the super-network, got {tuple(edge)}")
-        missing = {target for _, target in self.places} - {edge.target for edge in weights}
+        missing = {target for _, target in self.places} - {edge.target for edge in edges}
         if missing:
             raise ValueError(f"{name} must lead to each node, got no edge to {sorted(missing)}")
+        return edges

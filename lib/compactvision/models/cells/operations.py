@@ -6,7 +6,7 @@ as ReLU, convolution, BatchNorm; a separable one does depthwise and pointwise tw
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -139,6 +139,17 @@ _BUILDERS: dict[str, Callable[[int, int, bool], nn.Module]] = {
     **{f"conv_{k}x{k}": _convolution(k) for k in (1, 3, 5)},
 }
 OPERATIONS = tuple(_BUILDERS)
+
+
+def as_operations(operations: Iterable[str], name: str = "operations") -> tuple[str, ...]:
+    """Return names of operations; ``ValueError`` where one is unknown or there twice, or there is none."""
+    if isinstance(operations, (str, bytes, type)) or not hasattr(operations, "__iter__"):
+        raise ValueError(f"{name} must be names of operations, got {checks.shown(operations)}")
+    found = tuple(operations)
+    checks.one_of(OPERATIONS, **{f"{name}[{index}]": each for index, each in enumerate(found)})
+    if not found or len(set(found)) < len(found):
+        raise ValueError(f"{name} must be different names, got {found}")
+    return found
 
 
 def operation(name: str, channels: int, stride: int = 1, *, affine: bool = True) -> nn.Module:

@@ -1,0 +1,139 @@
+"""Training a policy on rewards that are there for the asking: one network, cells of one topology, many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from compactvision import _checks as checks
+
+from .learning import MovingBaseline, policy_loss
+from .policy import Places
+from .softmax import entropy, sample
+
+Reward = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a policy is trained.
+
+    Attributes
+    ----------
+    steps, batch : int
+        Steps of Adam, and cells in each.
+    learning_rate : float
+    entropy_weight : float
+        At the first step; it falls to ``final_entropy_weight`` along a line.
+    final_entropy_weight : float
+    scaled : bool
+        Whether advantages are divided by the standard deviation of the batch.
+    decay : float
+        Of the baseline.
+    """
+
+    steps: int = 1200
+    batch: int = 256
+    learning_rate: float = 2e-3
+    entropy_weight: float = 1.0
+    final_entropy_weight: float = 0.0
+    scaled: bool = True
+    decay: float = 0.9
+
+
+@dataclass(frozen=True)
+class Path:
+    """Mean reward and mean entropy of an edge at each step, and the cells that were valued."""
+
+    rewards: list[float]
+    entropies: list[float]
+    evaluations: int
+
+
+def train(
+    policy: nn.Module,
+    reward: Reward,
+    masks: Callable[[Tensor], Tensor],
+    sources: Callable[[int], Tensor],
+    places: Places,
+    recipe: Recipe | None = None,
+    *,
+    generator: torch.Generator | None = None,
+) -> Path:
+    """Train a policy by its gradient; it is changed in place.
+
+    Parameters
+    ----------
+    policy : nn.Module
+        From cells (B, E) and places to logits (B, E, O), such as :class:`~.policy.GraphPolicy`.
+    reward : function
+        From cells (B, E) to their values (B,).
+    masks : function
+        From cells to what they may become, (B, E, O).
+    sources : function
+        From a number to that many cells that are to be transformed.
+    places : sequence of (source, target)
+    recipe : Recipe, optional
+    generator : torch.Generator, optional
+        Draws the actions.
+
+    Notes
+    -----
+    ``R(alpha) - R(beta)`` less a moving baseline, times the gradient of ``log pi(alpha | beta)``; Adam with the betas
+    of the published code, without weight decay.
+    """
+    checks.networks(policy=policy)
+    checks.functions(1, reward=reward, masks=masks, sources=sources)
+    recipe = Recipe() if recipe is None else recipe
+    checks.instances(Recipe, recipe=recipe)
+    if not any(parameter.requires_grad for parameter in policy.parameters()):
+        raise ValueError("policy must have parameters to train, got none")
+    optimizer = torch.optim.Adam(policy.parameters(), lr=recipe.learning_rate, betas=(0.5, 0.999))
+    baseline = MovingBaseline(recipe.decay)
+    rewards, entropies = [], []
+    for step in range(recipe.steps):
+        cells = sources(recipe.batch)
+        allowed = masks(cells)
+        logits = policy(cells, places)
+        actions = sample(logits, allowed, generator)
+        gained = reward(actions) - reward(cells)
+        before = baseline.value or 0.0
+        scale = float(gained.std()) + 1e-6 if recipe.scaled and len(gained) > 1 else 1.0
+        weight = recipe.entropy_weight + (recipe.final_entropy_weight - recipe.entropy_weight) * step / recipe.steps
+        loss = policy_loss(logits, allowed, actions, (gained - before) / scale, entropy_weight=weight)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        baseline.update(float(gained.mean()))
+        rewards.append(float(gained.mean()))
+        entropies.append(float(entropy(logits.detach(), allowed).mean()))
+    return Path(rewards, entropies, 2 * recipe.steps * recipe.batch)
+
+
+class BlindPolicy(nn.Module):
+    """Logits that do not depend on the cell: a control that shows what looking at the graph is worth.
+
+    Parameters
+    ----------
+    edges, operations : int
+        Shape of the logits.
+
+    Examples
+    --------
+    >>> import torch
+    >>> BlindPolicy(4, 13)(torch.zeros(2, 4, dtype=torch.int64), None).shape
+    torch.Size([2, 4, 13])
+    """
+
+    def __init__(self, edges: int, operations: int) -> None:
+        super().__init__()
+        checks.counts(edges=edges, operations=operations)
+        self.logits = nn.Parameter(torch.zeros(edges, operations))
+
+    def forward(self, cells: Tensor, places: Places) -> Tensor:
+        """Return the same logits for each of B cells; their operations and the places are not looked at."""
+        checks.tensors(cells=cells)
+        return self.logits.expand(len(cells), -1, -1)
