@@ -47,9 +47,8 @@ def main(repeats: int = 5, iterations: int = 3) -> None:
             ratio = statistics.median(row[method][0] / row["darts_second"][0] for row in found)
             passes = found[0][method][1]
             share = passes / found[0]["darts_second"][1]
-            print(
-                f"  {method:13s} {passes} passes, {1000 * seconds:6.0f} ms, {ratio:.2f} of second order (passes {share:.2f})"
-            )
+            told = f"{1000 * seconds:6.0f} ms, {ratio:.2f} of second order (passes {share:.2f})"
+            print(f"  {method:13s} {passes} passes, {told}")
 
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ def test_batches_are_begun_anew():
         ({"coupling": -1}, "coupling must be at least 0"),
         ({"network": torch.nn.Linear(2, 2)}, "network must be of class SuperNetwork"),
         ({"train": 3}, "train must be pairs"),
-        ({"train": [(torch.zeros(2, 1, 8, 8), torch.zeros(2).long())]}, "3 channels|train"),
+        ({"train": [(torch.zeros(2, 1, 8, 8), torch.zeros(2).long())]}, r"must be images \(B, 3, H, W\)"),
         ({"valid": []}, "valid must hold at least one batch"),
         ({"valid": [(torch.zeros(2, 3, 8, 8), torch.tensor([0, 7]))]}, "valid: the model fails"),
         ({"shared": 1}, "shared must be True or False"),

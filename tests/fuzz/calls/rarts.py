@@ -15,8 +15,8 @@ def _tensor(value: float = 1.0) -> torch.Tensor:
     return torch.full((2,), value, requires_grad=True)
 
 
-def _block(value: float = 1.0) -> rarts.steps.Block:
-    return rarts.steps.Block.descent([_tensor(value)], 0.1)
+def _block(value: float = 1.0) -> rarts.Block:
+    return rarts.Block.descent([_tensor(value)], 0.1)
 
 
 def _loss(weights, alpha):
@@ -99,9 +99,9 @@ CALLS = {
     f"{SOLVABLE}single_level_limit": lambda: {"training_weight": 3.0},
     f"{SOLVABLE}training_loss": lambda: {"w": 1.0, "alpha": 2.0},
     f"{SOLVABLE}validation_loss": lambda: {"w": 1.0, "alpha": 2.0},
-    f"{R}steps.Block": _optimised,
-    f"{R}steps.Block.descend": lambda: {"self": _block(), "gradients": [torch.ones(2)]},
-    f"{R}steps.Block.descent": lambda: {"tensors": [_tensor()], "rate": 0.1, "clip": 1.0},
+    f"{R}block.Block": _optimised,
+    f"{R}block.Block.descend": lambda: {"self": _block(), "gradients": [torch.ones(2)]},
+    f"{R}block.Block.descent": lambda: {"tensors": [_tensor()], "rate": 0.1, "clip": 1.0},
     f"{R}steps.darts_": lambda: {**_single(), "second": True, "unroll": 0.1},
     f"{R}steps.largest_coupling": lambda: {"rate": 0.1, "momentum": 0.9},
     f"{R}steps.mixed_level_": lambda: {**_single(), "training_weight": 0.5},

@@ -1,4 +1,4 @@
-"""RARTS: relaxed architecture search with first-order gradients :cite:p:`xue2022rarts`.
+"""RARTS: relaxed architecture search with first-order gradients (Xue et al. 2022).
 
 DARTS asks for an architecture whose *trained* weights do well on validation data, one problem inside another. RARTS
 asks for one minimum: a second set of weights learns from the validation half, a spring ties the two sets together, and
@@ -16,11 +16,13 @@ place of operations. Equation numbers are those of the chapter.
 """
 
 from . import bench, loop, memoriser, solvable, steps, width
+from .block import Block
 from .loop import search
 from .steps import darts_, rarts_, single_level_
 from .width import width_search
 
 __all__ = [
+    "Block",
     "bench",
     "darts_",
     "loop",

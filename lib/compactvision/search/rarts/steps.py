@@ -13,80 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from compactvision import _checks as checks
 
-from .arguments import leaves, refuse_negative, refuse_no_sequence, refuse_not_positive, refuse_order
+from .arguments import refuse_negative, refuse_not_positive, refuse_order
+from .block import Block, Tensors
 
-Tensors = tuple[Tensor, ...]
 Loss = Callable[[Tensors, Tensors], Tensor]
 DIFFERENCE = 0.01  # of DARTS: distance of the two points of its finite difference, along the gradient
-
-
-class Block:
-    """Tensors that move together, and the optimiser that moves them.
-
-    Parameters
-    ----------
-    tensors : sequence of Tensor
-        Leaves that require gradients.
-    optimizer : torch.optim.Optimizer
-        Of these tensors and no others: one of weights that held the architecture too would decay it.
-    clip : float, optional
-        Largest norm of the gradient, over all tensors.
-
-    Raises
-    ------
-    ValueError
-        If the optimiser has other tensors, or a tensor is no leaf with a gradient.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from compactvision.search import rarts
-    >>> block = rarts.steps.Block.descent([torch.zeros(2, requires_grad=True)], rate=0.5)
-    >>> block.descend([torch.ones(2)])
-    >>> block.tensors[0].tolist()
-    [-0.5, -0.5]
-    """
-
-    def __init__(
-        self, tensors: Sequence[Tensor], optimizer: torch.optim.Optimizer, *, clip: float | None = None
-    ) -> None:
-        leaves(tensors=tensors)
-        checks.instances(torch.optim.Optimizer, optimizer=optimizer)
-        if clip is not None:
-            refuse_not_positive(clip=clip)
-        owned = {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}
-        if owned != {id(tensor) for tensor in tensors}:
-            raise ValueError("optimizer must hold the tensors of the block and no others")
-        self.tensors: Tensors = tuple(tensors)
-        self.optimizer, self.clip = optimizer, clip
-
-    @classmethod
-    def descent(cls, tensors: Sequence[Tensor], rate: float, *, clip: float | None = None) -> Block:
-        """Return a block that moves by plain gradient descent with a step size."""
-        leaves(tensors=tensors)
-        refuse_negative(rate=rate)
-        return cls(tensors, torch.optim.SGD(list(tensors), lr=float(rate)), clip=clip)
-
-    def descend(self, gradients: Sequence[Tensor]) -> None:
-        """Take one step of the optimiser along these gradients, clipped first."""
-        refuse_no_sequence(empty=True, gradients=gradients)
-        if len(gradients) != len(self.tensors):
-            raise ValueError(f"gradients must be {len(self.tensors)} tensors, got {len(gradients)}")
-        for index, (tensor, gradient) in enumerate(zip(self.tensors, gradients, strict=True)):
-            checks.floating(**{f"gradients[{index}]": gradient})
-            if gradient.shape != tensor.shape:
-                raise ValueError(
-                    f"gradients[{index}] must have shape {tuple(tensor.shape)}, got {tuple(gradient.shape)}"
-                )
-            tensor.grad = gradient.detach().to(tensor)
-        if self.clip is not None:
-            nn.utils.clip_grad_norm_(self.tensors, self.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
 
 
 @dataclass(frozen=True)
@@ -191,7 +126,7 @@ def rarts_(
     >>> import torch
     >>> from compactvision.search import rarts
     >>> alpha, w, y = (torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (2.0, -2.0, -2.0))
-    >>> blocks = [rarts.steps.Block.descent([x], 0.01) for x in (w, y, alpha)]
+    >>> blocks = [rarts.Block.descent([x], 0.01) for x in (w, y, alpha)]
     >>> losses = rarts.solvable.training_loss, rarts.solvable.validation_loss
     >>> losses = [lambda w, a, loss=loss: loss(w[0], a[0]) for loss in losses]
     >>> done = rarts.rarts_(*blocks, *losses, training_weight=10, coupling=10)

@@ -21,8 +21,9 @@ from compactvision.measure.state import modes_kept
 from compactvision.proximal import soft_threshold
 
 from .arguments import refuse_negative, refuse_no_sequence
+from .block import Block, Tensors
 from .loop import PASSES, Recipe, cosine, endless
-from .steps import Block, Loss, Tensors, rarts_, refuse_resonance
+from .steps import Loss, rarts_, refuse_resonance
 
 
 def scale_names(model: nn.Module) -> list[str]:
