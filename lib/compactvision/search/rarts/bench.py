@@ -77,8 +77,9 @@ def local_search(scores: Table, count: int, generator: torch.Generator | None = 
     places = _operations(scores)
     visited: dict[Choice, None] = {}
     while len(visited) < count:
-        here = next(choice for choice in order if choice not in visited)
-        visited[here] = None
+        start = next(choice for choice in order if choice not in visited)
+        visited[start] = None
+        here: Choice | None = start
         while len(visited) < count and here is not None:
             here = _better_neighbour(here, scores, places, visited, count, generator)
     return list(visited)

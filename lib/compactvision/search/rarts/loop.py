@@ -63,13 +63,13 @@ class Recipe:
     def weights(self, tensors: Tensors) -> Block:
         """Return the block of one set of weights."""
         leaves(tensors=tensors)
-        options = {"lr": self.rate, "momentum": self.momentum, "weight_decay": self.weight_decay}
+        options: dict[str, Any] = {"lr": self.rate, "momentum": self.momentum, "weight_decay": self.weight_decay}
         return Block(tensors, torch.optim.SGD(list(tensors), **options), clip=self.clip)
 
     def alpha(self, tensors: Tensors) -> Block:
         """Return the block of the architecture."""
         leaves(tensors=tensors)
-        options = {"lr": self.alpha_rate, "betas": self.alpha_betas, "weight_decay": self.alpha_decay}
+        options: dict[str, Any] = {"lr": self.alpha_rate, "betas": self.alpha_betas, "weight_decay": self.alpha_decay}
         return Block(tensors, torch.optim.Adam(list(tensors), **options))
 
 
@@ -191,15 +191,14 @@ def search(
         seconds += time.perf_counter() - begin
     names = [name for name, _ in network.named_parameters()]
     sets = [dict(zip(names, (x.detach() for x in block.tensors), strict=True)) for block in (weights, twin)]
-    found = tuple(tensor.detach() for tensor in alpha.tensors)
-    ends = (*sets, tuple(history), tuple(entropies), seconds, network.places, network.operations)
-    return Found(found, *ends)
+    ends = tuple(history), tuple(entropies), seconds
+    return Found(tuple(x.detach() for x in alpha.tensors), sets[0], sets[1], *ends, network.places, network.operations)
 
 
 def _step(
     method: str, weights: Block, twin: Block, alpha: Block, training_weight: float, coupling: float
 ) -> Callable[[Loss, Loss], Iteration]:
-    weighted = {"training_weight": training_weight}
+    weighted: dict[str, Any] = {"training_weight": training_weight}
     if method.startswith("rarts"):
         order = "jacobi" if method == "rarts_jacobi" else "gauss-seidel"
         return partial(rarts_, weights, twin, alpha, coupling=coupling, order=order, **weighted)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -177,7 +178,7 @@ def run(
     logits = torch.zeros(len(OPERATIONS), requires_grad=True)
     alpha = Block([logits], torch.optim.Adam([logits], lr=alpha_rate, betas=(0.5, 0.999)))
     train, valid = _loss(given.train), _loss(given.valid)
-    weighted = {"training_weight": training_weight}
+    weighted: dict[str, Any] = {"training_weight": training_weight}
     shares = []
     for _ in range(steps):
         if method == "rarts":

@@ -126,7 +126,9 @@ def width_search(
             for block in (*blocks, alpha):
                 block.optimizer.param_groups[0]["lr"] = rate
             losses = [half.on(batch, name) for half, batch, name in zip(halves, pair, ("train", "valid"), strict=True)]
-            rarts_(*blocks, alpha, *losses, training_weight=training_weight, coupling=coupling)
+            rarts_(
+                blocks[0], blocks[1], alpha, losses[0], losses[1], training_weight=training_weight, coupling=coupling
+            )
             with torch.no_grad():
                 for tensor in tensors:
                     tensor.copy_(soft_threshold(tensor, rate * penalty))
