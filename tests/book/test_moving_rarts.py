@@ -3,7 +3,6 @@
 It is taken from the stored outputs of the notebook, so that a change is seen without building the book.
 """
 
-import json
 import re
 
 import pytest
@@ -12,25 +11,10 @@ from compactvision.search.rarts import solvable
 NOTEBOOK = "rarts"
 
 
-@pytest.fixture(scope="module")
-def piece(repo):
-    """HTML of the picture."""
-    cells = json.loads((repo / "notebooks" / f"{NOTEBOOK}.ipynb").read_text(encoding="utf-8"))["cells"]
-    outputs = [output for cell in cells for output in cell.get("outputs", ()) if "data" in output]
-    if not outputs:
-        pytest.skip("the notebook was not executed yet")
-    pages = ["".join(output["data"].get("text/html", "")) for output in outputs]
-    (found,) = (page for page in pages if 'lambda" type="range"' in page)
-    return found
-
-
 @pytest.fixture
-def opened(browser, piece):
+def opened(stored, alone):
     """The picture alone on a telephone; the page, and a function that moves both sliders and reads what it says."""
-    page = browser.new_page(viewport={"width": 390, "height": 844})
-    errors = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.set_content(f"<!doctype html><html><body>{piece}</body></html>")
+    page, errors = alone(stored(NOTEBOOK, 'lambda" type="range"'))
 
     def answer(lam, beta):
         for name, place in (("lambda", lam), ("beta", beta)):
@@ -40,8 +24,7 @@ def opened(browser, piece):
         assert errors == []
         return page.locator("[id$=say]").inner_text()
 
-    yield page, answer
-    page.close()
+    return page, answer
 
 
 def number(place):
