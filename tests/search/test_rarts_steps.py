@@ -314,7 +314,7 @@ def test_losses_of_the_relaxed_problem_fall_on_a_network_without_noise():
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
 def test_the_stiffest_spring(momentum):
     """Two numbers on a spring alone: a little below the limit they meet, a little above they part."""
-    most = rarts.steps.largest_coupling(0.1, momentum)
+    most = rarts.block.largest_coupling(0.1, momentum)
     for factor, meet in ((0.97, True), (1.03, False)):
         w, y, alpha = number(1), number(-1), number(0)
         blocks = [Block([v], torch.optim.SGD([v], lr=0.1, momentum=momentum)) for v in (w, y)]
@@ -326,6 +326,6 @@ def test_the_stiffest_spring(momentum):
 
 def test_a_stiffer_spring_is_refused():
     with pytest.raises(ValueError, match="coupling must be below"):
-        rarts.steps.refuse_resonance(8.0, 0.025, 0.9)
+        rarts.block.refuse_resonance(8.0, 0.025, 0.9)
     with pytest.raises(ValueError, match="momentum must be below 1"):
-        rarts.steps.largest_coupling(0.1, 1.0)
+        rarts.block.largest_coupling(0.1, 1.0)

@@ -15,7 +15,7 @@ both share one architecture::
 place of operations. Equation numbers are those of the chapter.
 """
 
-from . import bench, loop, memoriser, solvable, steps, width
+from . import bench, block, loop, memoriser, solvable, steps, width
 from .block import Block
 from .loop import search
 from .steps import darts_, rarts_, single_level_
@@ -24,6 +24,7 @@ from .width import width_search
 __all__ = [
     "Block",
     "bench",
+    "block",
     "darts_",
     "loop",
     "memoriser",

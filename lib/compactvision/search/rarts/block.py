@@ -77,3 +77,30 @@ class Block:
             nn.utils.clip_grad_norm_(self.tensors, self.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+
+
+def largest_coupling(rate: float, momentum: float = 0.0) -> float:
+    """Return the stiffest spring that SGD can hold: ``beta = 2 (1 - momentum) / rate``.
+
+    Above it the two sets of weights, moved one after the other by a spring alone, swing ever farther apart. The losses
+    come on top, so that less is wise.
+
+    Examples
+    --------
+    >>> from compactvision.search import rarts
+    >>> round(rarts.block.largest_coupling(0.025, 0.9), 6)
+    8.0
+    """
+    refuse_not_positive(rate=rate)
+    refuse_negative(momentum=momentum)
+    if momentum >= 1:
+        raise ValueError(f"momentum must be below 1, got {momentum}")
+    return 2 * (1 - momentum) / rate
+
+
+def refuse_resonance(coupling: float, rate: float, momentum: float) -> None:
+    """Refuse a spring that is too stiff for the optimiser."""
+    refuse_negative(coupling=coupling)
+    most = largest_coupling(rate, momentum)
+    if coupling >= most:
+        raise ValueError(f"coupling must be below 2 (1 - momentum) / rate = {most:g}, got {coupling}")

@@ -19,8 +19,8 @@ from compactvision import _failures as failures
 from compactvision.models.cells import Genotype, SuperNetwork, discretise
 
 from .arguments import leaves, refuse_negative, refuse_no_sequence, refuse_not_positive
-from .block import Block, Tensors
-from .steps import Iteration, Loss, darts_, mixed_level_, rarts_, refuse_resonance, single_level_
+from .block import Block, Tensors, refuse_resonance
+from .steps import Iteration, Loss, darts_, mixed_level_, rarts_, single_level_
 
 PASSES = {  # forward and backward computations of one iteration
     "rarts": 4,

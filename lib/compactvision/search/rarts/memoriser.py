@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from compactvision import _checks as checks
 
 from .arguments import refuse_negative, refuse_no_sequence, refuse_not_positive
-from .block import Block, Tensors
-from .steps import Loss, darts_, mixed_level_, rarts_, refuse_resonance, single_level_
+from .block import Block, Tensors, refuse_resonance
+from .steps import Loss, darts_, mixed_level_, rarts_, single_level_
 
 OPERATIONS = ("skip", "conv1", "conv3", "conv9", "dense")
 TAPS = (0.7, 0.0, -0.7)  # of the filter that makes the targets; without a middle, so that skip and conv1 are no use

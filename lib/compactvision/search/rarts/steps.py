@@ -17,7 +17,7 @@ from torch import Tensor
 
 from compactvision import _checks as checks
 
-from .arguments import refuse_negative, refuse_not_positive, refuse_order
+from .arguments import refuse_negative, refuse_order
 from .block import Block, Tensors
 
 Loss = Callable[[Tensors, Tensors], Tensor]
@@ -55,33 +55,6 @@ def _sum(a: Sequence[Tensor], b: Sequence[Tensor], scale: float = 1.0) -> Tensor
 
 def _gap(a: Block, b: Tensors) -> Tensors:
     return tuple(x.detach() - y.detach() for x, y in zip(a.tensors, b, strict=True))
-
-
-def largest_coupling(rate: float, momentum: float = 0.0) -> float:
-    """Return the stiffest spring that SGD can hold: ``beta = 2 (1 - momentum) / rate``.
-
-    Above it the two sets of weights, moved one after the other by a spring alone, swing ever farther apart. The losses
-    come on top, so that less is wise.
-
-    Examples
-    --------
-    >>> from compactvision.search import rarts
-    >>> round(rarts.steps.largest_coupling(0.025, 0.9), 6)
-    8.0
-    """
-    refuse_not_positive(rate=rate)
-    refuse_negative(momentum=momentum)
-    if momentum >= 1:
-        raise ValueError(f"momentum must be below 1, got {momentum}")
-    return 2 * (1 - momentum) / rate
-
-
-def refuse_resonance(coupling: float, rate: float, momentum: float) -> None:
-    """Refuse a spring that is too stiff for the optimiser."""
-    refuse_negative(coupling=coupling)
-    most = largest_coupling(rate, momentum)
-    if coupling >= most:
-        raise ValueError(f"coupling must be below 2 (1 - momentum) / rate = {most:g}, got {coupling}")
 
 
 def rarts_(
@@ -130,7 +103,7 @@ def rarts_(
     >>> losses = rarts.solvable.training_loss, rarts.solvable.validation_loss
     >>> losses = [lambda w, a, loss=loss: loss(w[0], a[0]) for loss in losses]
     >>> done = rarts.rarts_(*blocks, *losses, training_weight=10, coupling=10)
-    >>> [round(float(x), 4) for x in (alpha, w, y)], done.passes
+    >>> [round(x.item(), 4) for x in (alpha, w, y)], done.passes
     ([1.3994, -1.2, -1.94], 4)
     """
     _check(train, valid, weights=weights, twin=twin, alpha=alpha)
@@ -180,6 +153,19 @@ def darts_(
     Notes
     -----
     As in the published code, the step ahead knows momentum and weight decay of ``weights``, and is not clipped.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from compactvision.search import rarts
+    >>> alpha, w = (torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (2.0, -2.0))
+    >>> blocks = [rarts.Block.descent([x], 0.01) for x in (w, alpha)]
+    >>> losses = rarts.solvable.training_loss, rarts.solvable.validation_loss
+    >>> losses = [lambda w, a, loss=loss: loss(w[0], a[0]) for loss in losses]
+    >>> rarts.darts_(*blocks, *losses, second=True, unroll=0.5).passes
+    5
+    >>> round(alpha.item(), 4)
+    1.98
     """
     _check(train, valid, weights=weights, alpha=alpha)
     checks.flags(second=second)
@@ -243,6 +229,19 @@ def single_level_(
         ``lambda``.
     order : {"jacobi", "gauss-seidel"}
         By default weights and architecture move at once; else alpha sees the new weights (4 passes).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from compactvision.search import rarts
+    >>> alpha, w = (torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (2.0, -2.0))
+    >>> blocks = [rarts.Block.descent([x], 0.01) for x in (w, alpha)]
+    >>> losses = rarts.solvable.training_loss, rarts.solvable.validation_loss
+    >>> losses = [lambda w, a, loss=loss: loss(w[0], a[0]) for loss in losses]
+    >>> rarts.single_level_(*blocks, *losses).passes
+    2
+    >>> round(alpha.item(), 4), round(w.item(), 4)
+    (1.96, -1.94)
     """
     _check(train, valid, weights=weights, alpha=alpha)
     refuse_negative(training_weight=training_weight)

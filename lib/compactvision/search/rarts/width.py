@@ -21,9 +21,9 @@ from compactvision.measure.state import modes_kept
 from compactvision.proximal import soft_threshold
 
 from .arguments import refuse_negative, refuse_no_sequence
-from .block import Block, Tensors
+from .block import Block, Tensors, refuse_resonance
 from .loop import PASSES, Recipe, cosine, endless
-from .steps import Loss, rarts_, refuse_resonance
+from .steps import Loss, rarts_
 
 
 def scale_names(model: nn.Module) -> list[str]:
