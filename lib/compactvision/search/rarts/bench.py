@@ -86,6 +86,8 @@ def local_search(scores: Table, count: int, generator: torch.Generator | None = 
 
 
 def _operations(scores: Table) -> list[list[str]]:
+    for choice in scores:
+        _refuse_unknown(choice, scores)
     lengths = {len(choice) for choice in scores}
     if len(lengths) != 1:
         raise ValueError(f"scores must have choices of one length, got lengths {sorted(lengths)}")
@@ -172,5 +174,6 @@ def expected_best(scores: Table, truth: Table, count: int) -> float:
 
 
 def _refuse_unknown(choice: object, table: Table) -> None:
-    if not isinstance(choice, tuple) or choice not in table:
+    names = isinstance(choice, tuple) and all(isinstance(name, str) for name in choice)
+    if not names or choice not in table:
         raise ValueError(f"choice must be one of the table's, got {checks.shown(choice)}")

@@ -79,6 +79,8 @@ def filtered(x: Tensor, taps: Tensor) -> Tensor:
         raise ValueError(
             f"x must be (N, length) and taps an odd number of them, got {tuple(x.shape)} and {tuple(taps.shape)}"
         )
+    if x.dtype != taps.dtype:
+        raise ValueError(f"taps must have the dtype of x, {x.dtype}, got {taps.dtype}")
     return F.conv1d(x[:, None], taps[None, None], padding=len(taps) // 2)[:, 0]
 
 
