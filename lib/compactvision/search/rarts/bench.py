@@ -70,7 +70,8 @@ def local_search(scores: Table, count: int, generator: torch.Generator | None = 
     >>> len(rarts.bench.local_search(scores, 4))
     4
     """
-    order = random_search(scores, len(scores), generator)  # checks, and starts in this order
+    refuse_scores(scores=scores)
+    order = random_search(scores, len(scores), generator)  # it starts in this order
     checks.counts(count=count)
     if count > len(scores):
         raise ValueError(f"count must be at most the table's {len(scores)}, got {count}")
