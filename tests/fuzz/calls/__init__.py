@@ -10,6 +10,7 @@ from . import (
     explanation,
     ground,
     pruning,
+    rarts,
     redesign,
     segmentation_data,
     tensor_trains,
@@ -25,6 +26,7 @@ CALLS = {
     **cells.CALLS,
     **redesign.CALLS,
     **segmentation_data.CALLS,
+    **rarts.CALLS,
     **top.CALLS,
 }
 AFTERWARDS = {
@@ -36,6 +38,7 @@ AFTERWARDS = {
     **cells.AFTERWARDS,
     **redesign.AFTERWARDS,
     **segmentation_data.AFTERWARDS,
+    **rarts.AFTERWARDS,
     **top.AFTERWARDS,
 }
 FREE = {
@@ -47,6 +50,7 @@ FREE = {
     **cells.FREE,
     **redesign.FREE,
     **segmentation_data.FREE,
+    **rarts.FREE,
     **top.FREE,
 }
 
