@@ -85,6 +85,16 @@ def weights_phase(
         Images and labels; another part of the data than the policy's.
     source : function of no argument
         The cell of the next batch, such as ``lambda: random_source(network, generator)``.
+
+    Examples
+    --------
+    >>> draw = torch.Generator().manual_seed(0)
+    >>> places = ((0, 2), (1, 2), (1, 3), (2, 3))
+    >>> network = SuperNetwork(places, ("none", "skip_connect", "conv_3x3"), channels=4, cells=2, generator=draw)
+    >>> sgd = torch.optim.SGD(network.parameters(), lr=0.05)
+    >>> batch = torch.randn(8, 3, 8, 8, generator=draw), torch.arange(8)
+    >>> len(weights_phase(network, sgd, [batch] * 3, lambda: random_source(network, draw)))  # a loss for each batch
+    3
     """
     checks.instances(SuperNetwork, network=network)
     checks.functions(0, source=source)
@@ -146,6 +156,19 @@ def policy_phase(
         What an operation may become.
     generator : torch.Generator, optional
         Draws the moves.
+
+    Examples
+    --------
+    >>> draw = torch.Generator().manual_seed(0)
+    >>> places = ((0, 2), (1, 2), (1, 3), (2, 3))
+    >>> network = SuperNetwork(places, ("none", "skip_connect", "conv_3x3"), channels=4, cells=2, generator=draw)
+    >>> policy = GraphPolicy(network.operations, generator=draw)
+    >>> adam = torch.optim.Adam(policy.parameters(), lr=3e-4, betas=(0.5, 0.999))
+    >>> batch = torch.randn(8, 3, 8, 8, generator=draw), torch.arange(8)
+    >>> source = lambda: random_source(network, draw)
+    >>> moves = policy_phase(policy, adam, network, [batch] * 3, source, MovingBaseline(), generator=draw)
+    >>> len(moves), all(-1 <= move.reward <= 1 for move in moves)
+    (3, True)
     """
     checks.instances(SuperNetwork, network=network)
     checks.instances(GraphPolicy, policy=policy)
@@ -232,6 +255,15 @@ def transform(
     ------
     ValueError
         If ``samples`` is below 1.
+
+    Examples
+    --------
+    >>> policy = GraphPolicy(("none", "skip_connect", "conv_3x3"), generator=torch.Generator().manual_seed(0))
+    >>> cell = [Edge("conv_3x3", 0, 2), Edge("none", 1, 2)]
+    >>> skips = lambda pair: sum(edge.operation == "skip_connect" for cell in pair for edge in cell)
+    >>> (normal, reduction), most = transform(policy, (cell, cell), skips, samples=200)
+    >>> [edge.operation for edge in normal], most
+    (['skip_connect', 'skip_connect'], 4.0)
     """
     checks.counts(samples=samples)
     checks.functions(1, value=value)
@@ -252,8 +284,9 @@ def transform(
 def greedy(policy: GraphPolicy, genotype: Genotype, *, rule=allowed) -> Genotype:
     """Return a genotype with the likeliest legal move on each edge of both its cells."""
     checks.instances(Genotype, genotype=genotype)
-    cells = (propose(policy, cell, rule=rule, greedy=True).cell for cell in (genotype.normal, genotype.reduction))
-    return Genotype(*cells, genotype.outputs)
+    pair = genotype.normal, genotype.reduction
+    normal, reduction = (propose(policy, cell, rule=rule, greedy=True).cell for cell in pair)
+    return Genotype(normal, reduction, genotype.outputs)
 
 
 def _as_pair(pair: object, name: str = "pair") -> Pair:

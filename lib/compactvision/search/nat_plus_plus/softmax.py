@@ -70,5 +70,5 @@ def _refuse(logits: Tensor, mask: Tensor) -> None:
         raise ValueError(f"mask must be booleans of shape {tuple(logits.shape)}, got {checks.shown(mask)}")
     if not mask.any(-1).all():
         raise ValueError("mask must allow one action in each row, got a row of False")
-    if not logits[mask].isfinite().all():
+    if not (logits.isfinite() | ~mask).all():
         raise ValueError("logits must be finite where the mask is True")

@@ -108,10 +108,8 @@ def train(
     rewards, entropies = [], []
     for step in range(recipe.steps):
         given = sources(recipe.batch // recipe.draws)
-        logits, cells = (
-            policy(given, places).repeat_interleave(recipe.draws, 0),
-            given.repeat_interleave(recipe.draws, 0),
-        )
+        each = policy(given, places)
+        logits, cells = (rows.repeat_interleave(recipe.draws, 0) for rows in (each, given))
         allowed = masks(cells)
         actions = sample(logits, allowed, generator)
         gained = reward(actions) - reward(cells)
@@ -125,7 +123,7 @@ def train(
         schedule.step()
         baseline.update(float(gained.mean()))
         rewards.append(float(gained.mean()))
-        entropies.append(float(entropy(logits.detach(), allowed).mean()))
+        entropies.append(float(entropy(each.detach(), masks(given)).mean()))
     return Path(rewards, entropies, recipe.steps * (recipe.batch + recipe.batch // recipe.draws))
 
 
