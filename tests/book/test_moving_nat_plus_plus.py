@@ -112,7 +112,7 @@ def test_the_worth_is_that_of_the_package(opened):
     from compactvision.models.cells import NAT_OPERATIONS
     from compactvision.search.nat_plus_plus import toy
 
-    world = toy.toy(0)
+    world = toy.toy(100)
     assert worth(opened) == pytest.approx(float(world.rewards[tuple(map(NAT_OPERATIONS.index, START))]), abs=0.006)
     cell = list(START)
     for edge, name in ((0, "skip_connect"), (3, "sep_conv_3x3"), (1, "none"), (0, "none")):
@@ -120,6 +120,24 @@ def test_the_worth_is_that_of_the_package(opened):
         move(opened, name)
         cell[edge] = name
         assert worth(opened) == pytest.approx(float(world.rewards[tuple(map(NAT_OPERATIONS.index, cell))]), abs=0.006)
+
+
+def test_where_the_bench_has_the_cell_its_accuracy_is_told(opened):
+    from compactvision.search import small_cells
+
+    assert "Trained by us" not in said(opened)
+    for edge, name in ((0, "conv_3x3"), (1, "skip_connect")):
+        click_edge(opened, edge)
+        move(opened, name)
+    accuracies = []
+    for third in ("avg_pool_3x3", "skip_connect", "none"):
+        if third != "avg_pool_3x3":
+            click_edge(opened, 2)
+            move(opened, third)
+        tests = small_cells.table()["conv_3x3", "skip_connect", third, "conv_3x3"].test
+        accuracies.append(float(re.search(r"reads ([\d.]+) % of new", said(opened))[1]))
+        assert accuracies[-1] == pytest.approx(100 * sum(tests) / len(tests), abs=0.06)
+    assert len(set(accuracies)) == 3
 
 
 def test_the_keyboard_works(opened):
