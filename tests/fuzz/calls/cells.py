@@ -153,6 +153,7 @@ CALLS = {
     f"{NAT}training.BlindPolicy.forward": lambda: {
         "self": nat.training.BlindPolicy(4, 13), "cells": _numbers(), "places": None,
     },
+    f"{NAT}training.Recipe": lambda: {"steps": 3, "batch": 8, "draws": 2, "learning_rate": 0.01, "decay": 0.5},
     f"{NAT}training.train": _training,
     f"{NAT}transitions.allowed": lambda: {"name": "conv_1x1", "operations": OPS},
     f"{NAT}transitions.allowed_by_nat": lambda: {"name": "conv_1x1", "operations": OPS},

@@ -52,6 +52,16 @@ class Recipe:
         checks.counts(steps=self.steps, batch=self.batch, draws=self.draws)
         if self.batch % self.draws:
             raise ValueError(f"batch must be a multiple of draws, got {self.batch} and {self.draws}")
+        weights = {"entropy_weight": self.entropy_weight, "final_entropy_weight": self.final_entropy_weight}
+        checks.finite(learning_rate=self.learning_rate, decay=self.decay, **weights)
+        checks.flags(scaled=self.scaled)
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        for name, weight in weights.items():
+            if weight < 0:
+                raise ValueError(f"{name} must be at least 0, got {weight}")
+        if not 0 <= self.decay < 1:
+            raise ValueError(f"decay must be in [0, 1), got {self.decay}")
 
 
 @dataclass(frozen=True)
