@@ -152,3 +152,20 @@ def test_a_recipe_has_whole_sources():
 def test_other_draws_of_a_source_are_its_baseline():
     found = training._beside_others(torch.tensor([1.0, 2.0, 6.0, 0.0, 0.0, 3.0]), 3)
     assert found.tolist() == [1 - 4, 2 - 3.5, 6 - 1.5, 0 - 1.5, 0 - 1.5, 3]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"learning_rate": 0.0}, "learning_rate must be above 0"),
+        ({"learning_rate": "fast"}, "learning_rate"),
+        ({"entropy_weight": -0.1}, "entropy_weight must be at least 0"),
+        ({"final_entropy_weight": -0.1}, "final_entropy_weight must be at least 0"),
+        ({"decay": 1.0}, "decay must be in"),
+        ({"scaled": 1}, "scaled"),
+        ({"draws": 3}, "batch must be a multiple of draws"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused_by_name(change, words):
+    with pytest.raises(ValueError, match=words):
+        training.Recipe(**change)
