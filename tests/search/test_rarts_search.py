@@ -78,7 +78,7 @@ def test_a_strong_spring_holds_the_sets_together():
 
 def test_numbers_that_are_none_are_refused_by_name():
     empty = [(torch.zeros(0, 3, 6, 6), torch.zeros(0, dtype=torch.long))]
-    with pytest.raises(ValueError, match="valid must give a finite loss .*got nan"):
+    with pytest.raises(ValueError, match=r"valid must give a finite loss .*got nan"):
         rarts.search(network(), half(1), empty, passes=4)
     broken = network()
     with torch.no_grad():
