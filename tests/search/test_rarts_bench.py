@@ -94,6 +94,7 @@ def test_best_so_far_keeps_the_first_of_equals():
         (lambda: bench.expected_best(table(), table(2), 2), "choice must be one of the table's"),
         (lambda: bench.most_parameters({}), "parameters must hold at least one number"),
         (lambda: bench.random_search({("a",): float("nan")}, 1), "scores.* must be finite"),
+        (lambda: bench.most_parameters({8: 1.0}), "parameters must have tuples of texts as keys, got 8"),
     ],
 )
 def test_bad_arguments_are_named(call, message):

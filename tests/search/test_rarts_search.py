@@ -76,6 +76,19 @@ def test_a_strong_spring_holds_the_sets_together():
     assert gaps[1] < 0.5 * gaps[0]
 
 
+def test_numbers_that_are_none_are_refused_by_name():
+    empty = [(torch.zeros(0, 3, 6, 6), torch.zeros(0, dtype=torch.long))]
+    with pytest.raises(ValueError, match=r"valid must give a finite loss .*got nan"):
+        rarts.search(network(), half(1), empty, passes=4)
+    broken = network()
+    with torch.no_grad():
+        next(broken.parameters()).fill_(float("nan"))
+    with pytest.raises(ValueError, match="network must have finite parameters"):
+        rarts.search(broken, half(1), half(2), passes=4)
+    with pytest.raises(ValueError, match="must give a finite loss"):
+        found(passes=400, recipe=loop.Recipe(rate=1e9, clip=1e9), coupling=0.0)
+
+
 def test_one_architecture_for_both_kinds_of_cells():
     made = found(shared=True)
     assert len(made.alpha) == 1

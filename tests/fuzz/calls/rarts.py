@@ -120,7 +120,9 @@ FREE = {
     f"{SOLVABLE}Point": ("alpha", "w", "y"),  # a plain tuple; those who take one check it
     f"{SOLVABLE}training_loss": ("w", "alpha"),  # numbers, arrays or tensors
     f"{SOLVABLE}validation_loss": ("w", "alpha"),
-    f"{R}loop.endless": ("name", "batches:list"),
+    f"{SOLVABLE}relaxed_loss": ("point:of -1",),  # any point of the plane
+    f"{R}loop.endless": ("name", "batches"),  # hands on whatever the series holds; those who take a batch check it
+    f"{R}width.scale_names": ("model:of nan",),  # reads names only
     f"{R}bench.expected_best": ("truth:unknown key", "truth:of -1", "scores:of -1"),  # any numbers; may know more cells
     f"{R}bench.best_so_far": ("scores:unknown key", "scores:of -1"),
     f"{R}bench.most_parameters": ("parameters:unknown key", "parameters:of -1"),

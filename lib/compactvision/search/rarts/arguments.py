@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from compactvision import _checks as checks
 
@@ -55,12 +56,14 @@ def refuse_no_quantity(**values: Any) -> None:
 
 
 def refuse_scores(**values: Any) -> None:
-    """Refuse what maps anything to anything but finite numbers, or nothing at all."""
+    """Refuse what maps anything but tuples of texts to anything but finite numbers, or nothing at all."""
     checks.mappings(**values)
     for name, value in values.items():
         if not value:
             raise ValueError(f"{name} must hold at least one number, got none")
         for key, number in value.items():
+            if not isinstance(key, tuple) or not all(isinstance(part, str) for part in key):
+                raise ValueError(f"{name} must have tuples of texts as keys, got {checks.shown(key)}")
             checks.finite(**{f"{name}[{key!r}]": number})
 
 
@@ -75,3 +78,10 @@ def leaves(**values: Any) -> None:
                 raise ValueError(f"{name}[{index}] must be a leaf that requires a gradient")
         if len(set(map(id, value))) < len(list(value)) or not list(value):
             raise ValueError(f"{name} must be different tensors, at least one")
+
+
+def refuse_no_numbers(**networks: nn.Module) -> None:
+    """Refuse networks with parameters that are not finite."""
+    for name, network in networks.items():
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in network.parameters()):
+            raise ValueError(f"{name} must have finite parameters")

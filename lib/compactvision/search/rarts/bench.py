@@ -65,8 +65,7 @@ def local_search(scores: Table, count: int, generator: torch.Generator | None = 
     Examples
     --------
     >>> from compactvision.search import rarts
-    >>> scores = {(a, b): a + b for a in "ab" for b in "ab"}
-    >>> scores = {choice: ord(choice[0]) + ord(choice[1]) for choice in scores}
+    >>> scores = {(a, b): ord(a) + ord(b) for a in "ab" for b in "ab"}
     >>> len(rarts.bench.local_search(scores, 4))
     4
     """

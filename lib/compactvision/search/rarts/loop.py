@@ -18,7 +18,7 @@ from compactvision import _checks as checks
 from compactvision import _failures as failures
 from compactvision.models.cells import Genotype, SuperNetwork, discretise
 
-from .arguments import leaves, refuse_negative, refuse_no_sequence, refuse_not_positive
+from .arguments import leaves, refuse_negative, refuse_no_numbers, refuse_no_sequence, refuse_not_positive
 from .block import Block, Tensors, refuse_resonance
 from .steps import Iteration, Loss, darts_, mixed_level_, rarts_, single_level_
 
@@ -147,8 +147,8 @@ def search(
     Raises
     ------
     ValueError
-        For an unknown method, a budget below one iteration, a negative number, a spring that is too stiff, or batches
-        that the network fails on.
+        For an unknown method, a budget below one iteration, a negative number, a spring that is too stiff, batches
+        that the network fails on, or a loss that is not finite.
 
     Examples
     --------
@@ -163,6 +163,7 @@ def search(
     """
     checks.instances(SuperNetwork, network=network)
     checks.materialised(network=network)
+    refuse_no_numbers(network=network)
     checks.batches(train=train, valid=valid)
     checks.one_of(METHODS, method=method)
     checks.counts(passes=passes)

@@ -8,6 +8,7 @@ differentiates a gradient.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,10 +44,13 @@ class _Passes:
     def gradients(self, loss: Loss, weights: Tensors, alpha: Tensors, of: Tensors) -> tuple[float, Tensors]:
         self.count += 1
         value = loss(weights, alpha)
+        name = "train" if loss is self.train else "valid"
         if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
-            name = "train" if loss is self.train else "valid"
             raise ValueError(f"{name} must give one number that depends on its tensors, got {checks.shown(value)}")
-        return float(value.detach()), torch.autograd.grad(value, of, allow_unused=True, materialize_grads=True)
+        number = float(value.detach())
+        if not math.isfinite(number):
+            raise ValueError(f"{name} must give a finite loss (steps may be too large, a batch empty), got {number}")
+        return number, torch.autograd.grad(value, of, allow_unused=True, materialize_grads=True)
 
 
 def _sum(a: Sequence[Tensor], b: Sequence[Tensor], scale: float = 1.0) -> Tensors:

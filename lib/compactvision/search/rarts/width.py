@@ -20,7 +20,7 @@ from compactvision import _failures as failures
 from compactvision.measure.state import modes_kept
 from compactvision.proximal import soft_threshold
 
-from .arguments import refuse_negative, refuse_no_sequence
+from .arguments import refuse_negative, refuse_no_numbers, refuse_no_sequence
 from .block import Block, Tensors, refuse_resonance
 from .loop import PASSES, Recipe, cosine, endless
 from .steps import Loss, rarts_
@@ -84,8 +84,8 @@ def width_search(
     Raises
     ------
     ValueError
-        For unknown layers, a budget below one iteration, a negative number, a spring that is too stiff, or batches
-        that the model fails on.
+        For unknown layers, a budget below one iteration, a negative number, a spring that is too stiff, batches
+        that the model fails on, or a loss that is not finite.
 
     Examples
     --------
@@ -103,6 +103,7 @@ def width_search(
         refuse_no_sequence(empty=True, layers=layers)
     names = list(known if layers is None else layers)
     checks.one_of(known, **{f"layers[{index}]": name for index, name in enumerate(names)})
+    refuse_no_numbers(model=model)
     checks.batches(train=train, valid=valid)
     checks.counts(passes=passes)
     refuse_negative(penalty=penalty, training_weight=training_weight, coupling=coupling)
