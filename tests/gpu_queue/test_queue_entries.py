@@ -16,6 +16,7 @@ NOT_PREPARED = {  # claims about training that need other data than CIFAR-10, or
     "dcff": {"resnet50-step-accuracy", "resnet50-cosine-accuracy"},
     "lrp_pruning": {"toy-moons", "toy-circles", "toy-spiral"},
     "nat_plus_plus": {"papers-schedule"},
+    "rarts": {"sixty-per-cent", "cifar-accuracy", "imagenet-transfer", "nats-bench"},
     "rvsm_sparsity": {"papers-accuracy", "papers-zeros"},
     "u_mixformer": {"ade20k-b0", "cityscapes-b0", "robustness"},
     "unit_ablation": {"places-and-imagenet"},
