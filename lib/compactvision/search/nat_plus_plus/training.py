@@ -96,7 +96,7 @@ def train(
     sources : function
         From a number to that many cells that are to be transformed.
     places : sequence of (source, target)
-    recipe : Recipe, optional
+    recipe : training.Recipe, optional
     generator : torch.Generator, optional
         Draws the actions.
 

@@ -140,7 +140,7 @@ def search(
         ``lambda`` (of RARTS, the single and the mixed level) and ``beta`` (of RARTS).
     shared : bool, default False
         Whether normal and reduction cells have one architecture.
-    recipe : Recipe, optional
+    recipe : loop.Recipe, optional
     generator : torch.Generator, optional
         Of the first architecture weights.
 

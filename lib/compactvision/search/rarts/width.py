@@ -73,7 +73,7 @@ def width_search(
         ``lambda`` and ``beta``.
     loss : callable, default cross-entropy
         Mean loss of a batch from (outputs, targets).
-    recipe : Recipe, optional
+    recipe : loop.Recipe, optional
         Of the weights; scales take plain SGD with the same step size, no momentum and no decay.
 
     Returns
