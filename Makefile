@@ -17,7 +17,7 @@ SEEDS ?= 0 1 2
 export MPLBACKEND ?= Agg
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help setup teach book generated test lint unit notebooks-test pages-test notebooks quick full baselines gpu-queue gpu-status benchmark fuzz mutants lock repository clean
+.PHONY: help setup teach book generated test lint unit notebooks-test pages-test notebooks quick full baselines small-cells gpu-queue gpu-status benchmark fuzz mutants lock repository clean
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ full: $(STAMP) ## make the full record of a chapter: make full SLUG=...
 
 baselines: $(STAMP) ## train the networks that the chapters cut (NAME=... for one)
 	$(BIN)/python -m compactvision.baselines $(NAME)
+
+small-cells: $(STAMP) ## train all small cells that the part Search is judged by (about an hour)
+	$(BIN)/python -m compactvision.small_cells
 
 # A machine with a GPU may have no .venv: its own Python does, with the package read from lib.
 QUEUE := PYTHONPATH=lib $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m compactvision queue

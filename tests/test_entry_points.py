@@ -34,6 +34,7 @@ ENTRY_POINTS = {
         "scales_at_zero",
     },
     "pruning.rvsm_sparsity": {"RelaxedSplitting"},
+    "search.rarts": {"Block", "darts_", "rarts_", "search", "single_level_", "width_search"},
 }
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "pruning",
     "queue",
     "records",
+    "search",
     "surgery",
     "toy_plane",
     "training",

@@ -44,6 +44,17 @@
     });
   };
 
+  // A label stands on the plate or disc that is drawn just before it, if its middle lies within.
+  const plate = (element) => {
+    const shape = element instanceof SVGTextElement && element.previousElementSibling;
+    if (!(shape instanceof SVGRectElement || shape instanceof SVGCircleElement)) return null;
+    const [box, text] = [shape.getBoundingClientRect(), element.getBoundingClientRect()];
+    const [x, y] = [text.left + text.width / 2, text.top + text.height / 2];
+    const within = box.left <= x && x <= box.right && box.top <= y && y <= box.bottom;
+    const fill = rgba(getComputedStyle(shape).fill);
+    return within && fill[3] === 1 ? fill : null;
+  };
+
   const faint = new Map();
   const rawMathematics = [];
   let texts = 0;
@@ -57,7 +68,7 @@
     }
     if (!parent.checkVisibility({ opacityProperty: true, visibilityProperty: true }) || onPicture(parent)) continue;
     const style = getComputedStyle(parent);
-    const background = behind(parent);
+    const background = plate(parent) ?? behind(parent);
     const ink = rgba(parent instanceof SVGElement ? style.fill : style.color);
     const ratio = contrast(over(ink, background), background);
     const size = parseFloat(style.fontSize);

@@ -45,6 +45,11 @@ def test_a_file_is_read_field_by_field():
     assert claim.seeds_needed == 1
 
 
+def test_arms_may_decide_a_scaled_claim():
+    claim = read(HEAD + CLAIM.replace('profile = "quick"', 'profile = "trained"')).claims[0]
+    assert (claim.kind, claim.profile) == ("scaled", "trained")
+
+
 def test_a_comparison_needs_three_seeds_unless_it_is_exact_or_deterministic():
     assert read(HEAD + CLAIM.replace(", deterministic = true", "")).claims[0].seeds_needed == 3
     exact = CLAIM.replace(", deterministic = true", "").replace('"scaled"', '"exact"')
@@ -59,7 +64,11 @@ def test_a_comparison_needs_three_seeds_unless_it_is_exact_or_deterministic():
         ('unit = "%"', 'unit = "%"\ncolour = "red"', ["claim 'cheap'", "unknown field 'colour'"]),
         ('kind = "scaled"', 'kind = "guess"', ["claim 'cheap'", "'kind'", "'guess'", "exact, scaled, trained"]),
         ('profile = "quick"', 'profile = "slow"', ["claim 'cheap'", "'profile'", "'slow'"]),
-        ('profile = "quick"', 'profile = "trained"', ["claim 'cheap'", "'kind' and 'profile'"]),
+        (
+            'kind = "scaled"\nprofile = "quick"',
+            'kind = "exact"\nprofile = "trained"',
+            ["claim 'cheap'", "'kind' and 'profile'"],
+        ),
         ('kind = "scaled"', 'kind = "trained"', ["claim 'cheap'", "'kind' and 'profile'"]),
         ('part = "cut"', 'part = "saw"', ["chapter", "'part'", "'saw'"]),
         ('title = "A chapter"\n', "", ["chapter", "'title'", "missing"]),

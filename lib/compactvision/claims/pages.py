@@ -62,7 +62,7 @@ def status_page() -> str:
         found = {profile: records.load(slug, profile) for profile in PROFILES}
         rows = [_status_row(profile, record, chapter) for profile, record in found.items()]
         arms = {f"{r.profile}: {r.training.arm}": r for kind in SHIPPED for r in records.load_arms(slug, kind)}
-        if any(claim.kind == TRAINED for claim in chapter.claims) and not arms:
+        if any(claim.profile == TRAINED for claim in chapter.claims) and not arms:
             arms = {TRAINED: None}
         rows += [_status_row(name, record, chapter) for name, record in arms.items()]
         found |= arms

@@ -71,6 +71,12 @@ def _energy(arm: str, minutes: float, memory: float) -> Entry:
     return Entry("energy_aware_pruning", arm, TRAINED, minutes, memory, needs=(f"{BASELINES}/{arm}",))
 
 
+def _cell(arm: str, minutes: float, *beside: str) -> Entry:
+    return Entry(
+        "nat_plus_plus", arm, TRAINED, minutes, 3, (0, 1, 2), tuple(f"nat_plus_plus/{name}" for name in beside)
+    )
+
+
 def _full(slug: str, minutes: float) -> Entry:
     return Entry(slug, FULL, FULL, minutes, 6, seeds=(0, 1, 2))
 
@@ -80,6 +86,19 @@ ENTRIES: tuple[Entry, ...] = (
     _baseline("vgg16", 6, 3),
     _energy("resnet56", 9, 3),
     *_autobot("vgg16", 3, 3),
+    _cell("darts_v2", 5),
+    _cell("nat_darts", 5, "darts_v2"),
+    _cell("nat2_darts", 5, "darts_v2"),
+    _cell("random_darts", 5, "darts_v2", "nat_darts", "nat2_darts"),
+    _cell("narrow_darts", 5, "darts_v2", "nat_darts", "nat2_darts"),
+    _cell("vgg", 3),
+    _cell("nat_vgg", 3, "vgg"),
+    _cell("nat2_vgg", 3, "vgg"),
+    _cell("resblock", 3),
+    _cell("nat_resblock", 3, "resblock"),
+    _cell("nat2_resblock", 3, "resblock"),
+    _cell("mobilenet_v2", 3),
+    _cell("nat_mobilenet_v2", 3, "mobilenet_v2"),
     *_autobot("resnet56", 9, 3),
     _dcff("vgg16", 8, 3),
     _baseline("resnet110", 27, 4),
@@ -97,6 +116,8 @@ ENTRIES: tuple[Entry, ...] = (
     _full("autobot", 8),
     _full("dcff", 8),
     _full("proximal_network_slimming", 10),
+    _full("u_mixformer", 9),
+    _full("rarts", 5),
     _slimming("densenet40", 38, 5),
     _baseline("googlenet", 25, 6),
     _baseline("densenet40", 50, 5),

@@ -6,10 +6,12 @@ one ("name:-1"), that are documented to be anything, so that accepting them is n
 
 from . import (
     afidaf,
+    cells,
     collaborative_compression,
     explanation,
     ground,
     pruning,
+    rarts,
     redesign,
     segmentation_data,
     tensor_trains,
@@ -22,9 +24,11 @@ CALLS = {
     **pruning.CALLS,
     **tensor_trains.CALLS,
     **collaborative_compression.CALLS,
+    **cells.CALLS,
     **redesign.CALLS,
     **afidaf.CALLS,
     **segmentation_data.CALLS,
+    **rarts.CALLS,
     **top.CALLS,
 }
 AFTERWARDS = {
@@ -33,9 +37,11 @@ AFTERWARDS = {
     **pruning.AFTERWARDS,
     **tensor_trains.AFTERWARDS,
     **collaborative_compression.AFTERWARDS,
+    **cells.AFTERWARDS,
     **redesign.AFTERWARDS,
     **afidaf.AFTERWARDS,
     **segmentation_data.AFTERWARDS,
+    **rarts.AFTERWARDS,
     **top.AFTERWARDS,
 }
 FREE = {
@@ -44,9 +50,11 @@ FREE = {
     **pruning.FREE,
     **tensor_trains.FREE,
     **collaborative_compression.FREE,
+    **cells.FREE,
     **redesign.FREE,
     **afidaf.FREE,
     **segmentation_data.FREE,
+    **rarts.FREE,
     **top.FREE,
 }
 
