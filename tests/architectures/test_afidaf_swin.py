@@ -113,3 +113,19 @@ def test_merging_pads_an_odd_side():
 def test_bad_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("word", ["attention", "afidaf"])
+def test_its_maps_are_a_pyramid_from_fine_to_coarse(word):
+    network = swin.Swin((word,) * 3, 16, (1, 2, 1), head_width=8, window=4, patch=4, num_classes=5).eval()
+    images = torch.randn(2, 3, 36, 52)
+    maps = network.maps(images)
+    assert [tuple(each.shape) for each in maps] == [(2, 16, 9, 13), (2, 32, 5, 7), (2, 64, 3, 4)]
+    coarse = network.last_norm(maps[-1].permute(0, 2, 3, 1)).mean((1, 2))
+    torch.testing.assert_close(network.head(coarse), network(images))
+
+
+def test_maps_refuse_what_the_network_refuses():
+    network = swin.Swin(("pool",), 8, (1,), head_width=8, window=4, patch=4)
+    with pytest.raises(ValueError, match="images must have at least one patch"):
+        network.maps(torch.zeros(1, 3, 3, 8))

@@ -10,6 +10,7 @@ from compactvision.queue import arms
 from compactvision.queue.entries import ENTRIES, FULL, TRAINED, find
 
 NOT_PREPARED = {  # claims about training that need other data than CIFAR-10, or what is not published
+    "afidaf": {"imagenet-affnet", "imagenet-afidaf", "coco-afidaf", "voc-afidaf", "imagenet-hafidaf"},
     "admm_tensor_train": {"resnet20-cifar100", "resnet32-cifar100", "resnet18-imagenet", "video"},
     "autobot": {"resnet50-cut", "resnet50-tuned"},
     "collaborative_compression": {"resnet50-drop"},

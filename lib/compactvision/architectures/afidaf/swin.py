@@ -210,13 +210,31 @@ class Swin(nn.Module):
                 for parameter in (module.weights, module.biases):
                     nn.init.normal_(parameter, std=0.02, generator=generator)
 
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Map images (B, 3, H, W) to the maps behind each stage, fine to coarse.
+
+        Returns
+        -------
+        list of torch.Tensor
+            (B, C_i, H_i, W_i): ``width * 2 ** i`` channels on ``ceil(H / (patch * 2 ** i))`` rows where the side fits
+            the patch; a decoder's pyramid. The last norm is not applied.
+        """
+        x, ends = self._embedded(images), []
+        for layer in self.stages:
+            if isinstance(layer, Merge):
+                ends.append(x)
+            x = layer(x)
+        return [each.permute(0, 3, 1, 2) for each in (*ends, x)]
+
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B, 3, H, W) to logits (B, num_classes)."""
+        return self.head(self.last_norm(self.stages(self._embedded(images))).mean((1, 2)))
+
+    def _embedded(self, images: Tensor) -> Tensor:
         refuse_images(images, self.embed)
         if min(images.shape[2:]) < self.embed.kernel_size[0]:
             raise ValueError(f"images must have at least one patch, got {checks.shown(images)}")
-        x = self.norm(self.embed(images).permute(0, 2, 3, 1))  # (B, H / patch, W / patch, C)
-        return self.head(self.last_norm(self.stages(x)).mean((1, 2)))
+        return self.norm(self.embed(images).permute(0, 2, 3, 1))  # (B, H / patch, W / patch, C)
 
 
 def hybrid(num_classes: int = 1000, *, generator: torch.Generator | None = None) -> Swin:
