@@ -7,6 +7,7 @@ import inspect
 import pytest
 
 ENTRY_POINTS = {
+    "architectures.afidaf": {"AlternatingFilter", "FilterNet", "FourierFilter", "ImageFilter", "afidaf", "shuffle"},
     "architectures.u_mixformer": {"KeyValueMixer", "UMixFormerHead", "u_mixformer"},
     "explanation.unit_ablation": {"cache_layer", "importance", "unit_drops"},
     "explanation.xgrad_cam": {"XGradCAM", "bias_term", "channel_drops", "xgrad_cam_weights"},

@@ -206,6 +206,15 @@ def test_a_decoder_on_the_stages(run):
     assert torch.allclose(look.weights.sum(-1), torch.ones(2, 8, 49), atol=1e-5)
 
 
+def test_a_filter_in_the_last_block(run):
+    found, _ = run("afidaf")
+    assert found["logits"].shape == (2, 1000)
+    assert found["logits"].isfinite().all()
+    kernels = found["kernels"]
+    assert kernels.shape == (2, 512, 7, 7)
+    assert not torch.allclose(kernels[0], kernels[1])  # made from the picture
+
+
 def test_maps(run):
     found, _ = run("xgrad_cam")
     for maps in (found["maps"], found["of_class"]):

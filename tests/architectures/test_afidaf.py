@@ -281,6 +281,8 @@ def test_attention_is_blind_for_order():
         (lambda: af.ImageFilter(8, 3), "groups must divide the 8 channels, got 3"),
         (lambda: af.ImageFilter(8)(torch.zeros(8, 4, 4)), r"x must be \(B, C, H, W\)"),
         (lambda: af.AlternatingFilter(8, order="IF"), "order must be one of image_first, fourier_first, parallel"),
+        (lambda: af.filters.rescale_(nn.Identity(), -1.0), "scale must be positive, got -1.0"),
+        (lambda: af.FourierFilter(8).mask(torch.zeros(1, 8, 2, 2).to_sparse()), "frequencies must be complex"),
         (lambda: af.shuffle(torch.zeros(1, 6), 4), "channels that 4 groups divide"),
         (lambda: af.afidaf("large"), "size must be one of xx_small, x_small, small"),
         (lambda: af.afidaf(filters="gf"), "filters must be one of afidaf, aff, idaf"),

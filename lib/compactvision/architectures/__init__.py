@@ -2,5 +2,5 @@
 
 from compactvision._lazy import lazy
 
-__all__ = ["u_mixformer"]
+__all__ = ["afidaf", "u_mixformer"]
 __getattr__, __dir__ = lazy(__name__, __all__)

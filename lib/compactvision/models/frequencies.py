@@ -185,6 +185,7 @@ def _whole(weight: Tensor, width: int) -> Tensor:
 def _spectrum_of(weight: Tensor, size: tuple[int, int]) -> tuple[int, int]:
     size = size_of(size)
     complex_ = isinstance(weight, Tensor) and weight.dtype in (torch.complex64, torch.complex128)
+    complex_ = complex_ and weight.layout == torch.strided
     if not complex_ or weight.ndim != 3 or tuple(weight.shape[1:]) != (size[0], size[1] // 2 + 1) or not len(weight):
         wanted = f"complex (C, {size[0]}, {size[1] // 2 + 1})"
         raise ValueError(f"weight must be {wanted} for a size of {size[0]} x {size[1]}, got {checks.shown(weight)}")

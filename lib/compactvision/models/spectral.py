@@ -143,6 +143,7 @@ class SpectralMLP(nn.Module):
         if (
             not isinstance(frequencies, Tensor)
             or frequencies.dtype not in (torch.complex64, torch.complex128)
+            or frequencies.layout != torch.strided
             or frequencies.ndim < 3
             or frequencies.shape[1] != self.channels
             or 0 in frequencies.shape

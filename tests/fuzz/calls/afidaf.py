@@ -138,6 +138,7 @@ CALLS = {
     f"{W}Merge.forward": lambda: {"self": swin.Merge(8), "x": _last()},
     f"{W}Swin": _swin,
     f"{W}Swin.forward": lambda: {"self": swin.Swin(**_swin()), "images": _images()},
+    f"{W}Swin.maps": lambda: {"self": swin.Swin(**_swin()), "images": _images()},
     f"{W}SwinBlock": lambda: {"width": 8, "mixer": nn.Identity(), "groups": 2},
     f"{W}SwinBlock.forward": lambda: {"self": swin.SwinBlock(8, nn.Identity()), "x": _last()},
     f"{W}hybrid": lambda: {"num_classes": 3, "generator": o.seeded()},
@@ -149,7 +150,9 @@ CALLS = {
 }
 AFTERWARDS: dict[str, object] = {}
 FREE: dict[str, tuple[str, ...]] = {
+    "architectures.afidaf.filters.rescale_": ("model:of nan",),  # its weights are not read
     f"{K}MixerBlock": ("mixer:of nan",),  # held, not run
     f"{W}SwinBlock": ("mixer:of nan",),  # the same
+    f"{S}SpectralMLP": ("activation:of nan",),  # the same
     f"{W}ChannelsLast": ("mixer:of nan",),  # the same
 }

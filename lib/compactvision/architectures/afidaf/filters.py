@@ -124,6 +124,12 @@ class ImageFilter(nn.Module):
     ------
     ValueError
         If a number does not fit; in ``forward`` if ``x`` has other channels.
+
+    Examples
+    --------
+    >>> gate = ImageFilter(16)
+    >>> gate(torch.randn(2, 16, 9, 12)).shape
+    torch.Size([2, 16, 9, 12])
     """
 
     def __init__(
@@ -154,9 +160,11 @@ class ImageFilter(nn.Module):
 
 
 def rescale_(model: nn.Module, scale: float) -> None:
-    """Set the ``scale`` of every :class:`FourierFilter` in a model, in place."""
+    """Set the ``scale`` of every :class:`FourierFilter` in a model, in place; positive, 1 as they are made."""
     checks.networks(model=model)
     checks.finite(scale=scale)
+    if scale <= 0:
+        raise ValueError(f"scale must be positive, got {scale}")
     for module in model.modules():
         if isinstance(module, FourierFilter):
             module.scale = float(scale)

@@ -143,6 +143,12 @@ class FilterNet(nn.Module):
     ------
     ValueError
         If an argument does not fit; in ``forward`` if images do not.
+
+    Examples
+    --------
+    >>> network = FilterNet(2, (8, 16, 16, 24, 32), lambda c: FourierFilter(c), num_classes=10, depths=(1, 1, 1)).eval()
+    >>> network(torch.randn(1, 3, 64, 64)).shape
+    torch.Size([1, 10])
     """
 
     def __init__(
