@@ -18,6 +18,7 @@ from torch import Tensor
 from compactvision import _checks as checks
 from compactvision.data import keys
 from compactvision.data.batches import Batches
+from compactvision.data.boxes import refuse_unlike_boxes
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,9 @@ class ImageSet:
         One line that says where the data came from; every record quotes it.
     mean, std : tuple of float
         Per channel, in units of [0, 1]; a batch is ``(images / 255 - mean) / std``.
+    boxes : bool
+        Whether the targets are boxes (N, M, 5) as :mod:`compactvision.data.boxes` describes them, which then move with
+        crop and flip.
 
     Raises
     ------
@@ -52,6 +56,7 @@ class ImageSet:
     provenance: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    boxes: bool = False
 
     def __post_init__(self) -> None:
         self._refuse_other_kinds()
@@ -71,6 +76,8 @@ class ImageSet:
                 raise ValueError(f"{label} has {len(values)} values for {channels} channels: {values}")
         if not all(value > 0 for value in self.std):
             raise ValueError(f"std must be positive, not {self.std}")
+        if self.boxes:
+            refuse_unlike_boxes(self.targets, len(self.classes))
         if self.labelled:
             low, high = int(self.targets.min()), int(self.targets.max())
             if low < 0 or high >= len(self.classes):
@@ -79,6 +86,7 @@ class ImageSet:
     def _refuse_other_kinds(self) -> None:
         """Refuse parts of other types than those that are stated."""
         checks.tensors(images=self.images, targets=self.targets)
+        checks.flags(boxes=self.boxes)
         checks.texts(name=self.name, provenance=self.provenance)
         for label, check in (("classes", checks.texts), ("mean", checks.finite), ("std", checks.finite)):
             values = getattr(self, label)

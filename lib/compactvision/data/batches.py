@@ -1,4 +1,4 @@
-"""Batches of an image set: per-sample random crop and flip, normalisation."""
+"""Batches of an image set: per-sample random crop and flip, normalisation; boxes move with their pixels."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from compactvision import _checks as checks
 from compactvision.data import keys
+from compactvision.data.boxes import moved
 
 _ORDER, _AUGMENT = 1, 2  # separate streams of random numbers
 
@@ -33,7 +34,8 @@ class Batches:
     """Re-iterable batches ``(inputs, targets)`` of one epoch.
 
     The order of an epoch is a function of (seed, epoch), a sample's crop and flip are functions of (seed, epoch,
-    number of the sample in the set). Batch size and the place where a run was resumed change neither. Iterating uses
+    number of the sample in the set). Boxes are moved, clipped and, where less than a quarter is left, dropped with
+    the pixels (:func:`compactvision.data.boxes.moved`). Batch size and the place where a run was resumed change neither. Iterating uses
     the epoch last given to :meth:`set_epoch` (0 at first) and does *not* advance it: two loops without ``set_epoch``
     in between give the same batches. ``fit`` calls ``set_epoch``.
 
@@ -62,7 +64,7 @@ class Batches:
     ------
     ValueError
         Where a size is out of range, ``drop_last`` leaves no batch, or crop or flip would move the pixels of an image
-        but not those of its mask.
+        but not those of its mask, nor boxes in a set that does not say ``boxes=True``.
     """
 
     def __init__(
@@ -90,10 +92,8 @@ class Batches:
             raise ValueError(f"dtype must be a floating-point type, not {dtype}")
         if drop_last and batch_size > len(images):
             raise ValueError(f"batch_size {batch_size} with drop_last leaves no batch of {len(images)} images")
-        if (crop or flip) and images.targets.ndim >= 3 and images.targets.shape[-2:] == images.images.shape[-2:]:
-            raise ValueError(
-                f"targets of shape {tuple(images.targets.shape)} are masks: crop and flip would not move them"
-            )
+        if crop or flip:
+            _refuse_unmoved(images)
         self.images = images
         self.batch_size, self.drop_last = batch_size, drop_last
         self.shuffle, self.crop, self.flip, self.seed = shuffle, crop, flip, seed
@@ -145,8 +145,11 @@ class Batches:
                 pixels = crop_and_flip(pixels, *moves[:, chosen], self.crop)
             if self.channels_last:
                 pixels = pixels.contiguous(memory_format=torch.channels_last)
+            targets = self.images.targets[chosen]
+            if (self.crop or self.flip) and getattr(self.images, "boxes", False):
+                targets = moved(targets, *moves[:, chosen], self.crop, tuple(pixels.shape[2:]))
             inputs = pixels.float().div_(255).sub_(scale[0]).div_(scale[1]).to(self.dtype) if normalise else pixels
-            yield inputs, self.images.targets[chosen]
+            yield inputs, targets
 
     def _moves(self) -> Tensor:
         """Row and column of each sample's window, and whether it is mirrored: (3, N) int64."""
@@ -156,6 +159,20 @@ class Batches:
         left = keys.below(bits << np.uint64(32), places)
         mirrored = (bits & np.uint64(1)).astype(np.int64) * self.flip
         return torch.from_numpy(np.stack([top, left, mirrored]))
+
+
+def _refuse_unmoved(images: _Images) -> None:
+    """Refuse targets that lie somewhere in the image, and that crop and flip would leave where they are."""
+    shape = tuple(images.targets.shape)
+    if len(shape) < 3 or getattr(images, "boxes", False):
+        return
+    if shape[-2:] == tuple(images.images.shape[-2:]):
+        raise ValueError(f"targets of shape {shape} are masks: crop and flip would not move them")
+    if shape[-1] in (4, 5):
+        raise ValueError(
+            f"targets of shape {shape} look like boxes: crop and flip move those of a set made with boxes=True, as "
+            "(N, M, 5)"
+        )
 
 
 def crop_and_flip(pixels: Tensor, top: Tensor, left: Tensor, mirrored: Tensor, crop: int) -> Tensor:
