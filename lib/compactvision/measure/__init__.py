@@ -1,7 +1,8 @@
-"""What a network costs and how often it is right: parameters, MACs, latency, accuracy, overlap."""
+"""What a network costs and how often it is right: parameters, MACs, latency, accuracy, overlap, average precision."""
 
 from compactvision.measure.classification import Batches, accuracy, confusion, per_class_accuracy
 from compactvision.measure.counts import CONVENTIONS, Summary, macs, macs_by_module, operations, parameters, summary
+from compactvision.measure.detection import AveragePrecision, Detections, average_precision, box_iou, detected
 from compactvision.measure.operations import OperationCounter
 from compactvision.measure.segmentation import boundary_f1, confusion_of, iou, iou_by_size, mean_iou
 from compactvision.measure.state import ExampleInputs, evaluating
@@ -9,7 +10,9 @@ from compactvision.measure.timing import Latency, LatencyComparison, Ratio, late
 
 __all__ = [
     "CONVENTIONS",
+    "AveragePrecision",
     "Batches",
+    "Detections",
     "ExampleInputs",
     "Latency",
     "LatencyComparison",
@@ -17,9 +20,12 @@ __all__ = [
     "Ratio",
     "Summary",
     "accuracy",
+    "average_precision",
     "boundary_f1",
+    "box_iou",
     "confusion",
     "confusion_of",
+    "detected",
     "evaluating",
     "iou",
     "iou_by_size",
