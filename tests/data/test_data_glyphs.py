@@ -187,7 +187,7 @@ def draw_one(**changes):
     arrays = [
         np.asarray([values[key]], dtype=np.float32) for key in ("angle", "shear", "height", "right", "down", "weight")
     ]
-    return glyphs._cover(fields, zero, zero, *arrays).reshape(32, 32)
+    return glyphs.cover(fields, zero, zero, *arrays).reshape(32, 32)
 
 
 def test_a_letter_where_it_should_be():

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compactvision import _checks as checks
-from compactvision.data import composed, curves, digits, glyphs, masks, official, photos, scenes
+from compactvision.data import composed, curves, digits, glyph_boxes, glyphs, masks, official, photos, scenes
 from compactvision.data.arrays import ImageSet
 
 # builder(train, **options) -> ImageSet; the options are the builder's own keyword arguments
 BUILDERS: dict[str, Callable[..., ImageSet]] = {
     "glyphs": glyphs.load_glyphs,
+    "glyph_boxes": glyph_boxes.load_glyph_boxes,
     "scenes": scenes.load_scenes,
     "composed": composed.load_composed,
     "far_cue": composed.load_far_cue,
@@ -27,6 +28,7 @@ BUILDERS: dict[str, Callable[..., ImageSet]] = {
 }
 EMBEDDED = {  # images, classes, licence
     "glyphs": ("any number, 32x32 RGB", 10, glyphs.LICENCE),
+    "glyph_boxes": ("any number, 64x64 RGB with boxes", 10, glyph_boxes.LICENCE),
     "scenes": ("any number, 32x32 RGB with masks", 6, scenes.LICENCE),
     "composed": ("any number, 128x128 RGB with masks", 7, scenes.LICENCE),
     "far_cue": ("any number, 64x64 RGB with masks", 5, scenes.LICENCE),

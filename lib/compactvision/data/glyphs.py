@@ -149,14 +149,14 @@ def draw(fields: np.ndarray, labels: np.ndarray, numbers: np.ndarray, level: Dif
     angle, shear = shape.within(level.turn), shape.within(level.shear)
     height = shape.between(*level.height)
     right, down = shape.within(level.shift), shape.within(level.shift)
-    cover = _cover(fields, font, labels, angle, shear, height, right, down, shape.within(level.weight))
-    textures.lay(picture, ink, cover)
+    covered = cover(fields, font, labels, angle, shear, height, right, down, shape.within(level.weight))
+    textures.lay(picture, ink, covered)
     for k in range(level.behind, level.behind + level.before):
         _add_clutter(picture, fields, ground_luminance, level, keys.key(part, _CLUTTER, k), numbers)
     return textures.to_bytes(picture, level.noise, keys.key(part, _PIXEL), numbers)
 
 
-def _cover(
+def cover(
     fields: np.ndarray,
     font: np.ndarray,
     label: np.ndarray,
@@ -236,7 +236,7 @@ def _add_clutter(
     upright = draws.uniform() < 0.5
     right, down = np.where(upright, along, away), np.where(upright, away, along)
     angle, height = draws.within(1.0), draws.between(14.0, 22.0)
-    cover = _cover(fields, font, label, angle, draws.within(0.2), height, right, down, draws.within(0.3))
+    covered = cover(fields, font, label, angle, draws.within(0.2), height, right, down, draws.within(0.3))
     tone = np.clip(luminance + draws.within(level.clutter_contrast), np.float32(0.05), np.float32(0.95))
     colour = textures.colour(draws.uniform(), draws.uniform(), tone)
-    textures.lay(picture, colour[:, :, None], cover)
+    textures.lay(picture, colour[:, :, None], covered)

@@ -9,5 +9,6 @@ __all__ = [
     "lrp_pruning",
     "proximal_network_slimming",
     "rvsm_sparsity",
+    "sidt",
 ]
 __getattr__, __dir__ = lazy(__name__, __all__)

@@ -1,0 +1,165 @@
+"""The search: scores of dimensions under an l1 penalty, taken by proximal steps behind those of the optimiser."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from compactvision import _checks as checks
+from compactvision import surgery
+from compactvision.proximal import soft_threshold
+from compactvision.surgery import Site
+from compactvision.training import State, group_of, no_decay
+
+
+class DimensionSearch:
+    """Callback of ``training.fit`` that pulls the scores of dimensions towards 0, Eq. (3).
+
+    Behind each step of the optimiser every score moves by ``learning rate * penalty`` towards 0 and stops there: the
+    proximal step of the penalty in Eq. (2). The learning rate is that of the score's parameter group at that moment.
+    With plain SGD the two steps together minimise Eq. (2). Under Adam the gradient's step is rescaled and the penalty's
+    is not, as with decoupled weight decay.
+
+    Parameters
+    ----------
+    penalty : float or mapping of str to float
+        Weight of the l1 norm, finite and not negative; by kind of dimension where it is a mapping.
+
+    Attributes
+    ----------
+    scores : dict of Site to Parameter
+        What is searched, empty before training.
+
+    Raises
+    ------
+    ValueError
+        If a penalty is out of its range; at the start of training: if the model has no scores, scores of a kind without
+        a penalty, or scores that the optimiser does not train or decays.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from compactvision import surgery, training
+    >>> from compactvision.pruning import sidt
+    >>> model = sidt.tasks.build("naming")
+    >>> scored = surgery.insert_scores(model)
+    >>> groups = training.parameter_groups(scored, sidt.score_rule(0.02))
+    >>> search = sidt.DimensionSearch(0.3)
+    >>> _ = training.fit(
+    ...     scored,
+    ...     [(torch.zeros(2, 3, 32, 32), torch.tensor([0, 1]))],
+    ...     epochs=1,
+    ...     optimizer=torch.optim.AdamW(groups, lr=1e-3),
+    ...     callbacks=[search],
+    ...     progress=False,
+    ... )
+    >>> search.norm() < 864  # each of the 864 scores was 1
+    True
+    """
+
+    def __init__(self, penalty: float | Mapping[str, float]) -> None:
+        each = dict(penalty) if isinstance(penalty, Mapping) else {"": penalty}
+        for kind, value in each.items():
+            name = f"penalty[{kind!r}]" if kind else "penalty"
+            checks.finite(**{name: value})
+            if value < 0:
+                raise ValueError(f"{name} must not be negative, got {value}")
+        self.penalty = each if isinstance(penalty, Mapping) else float(penalty)
+        self.scores: dict[Site, nn.Parameter] = {}
+
+    def on_start(self, state: State) -> None:
+        """Find the scores, and refuse an optimiser that would not search."""
+        checks.instances(State, state=state)
+        self.scores = surgery.scores(state.model)
+        if not self.scores:
+            raise ValueError("model: it has no scores to search; insert_scores gives them")
+        for site, score in self.scores.items():
+            group = group_of(state.optimizer, score)
+            if group is None:
+                raise ValueError(f"optimizer: the scores {site.kind!r} of {site.block!r} are in none of its groups")
+            if group.get("weight_decay", 0):
+                raise ValueError(
+                    f"optimizer: the scores {site.kind!r} of {site.block!r} have a weight decay of "
+                    f"{group['weight_decay']}, which would shrink them, too; score_rule gives them none"
+                )
+            self._penalty(site.kind)
+
+    def on_step(self, state: State) -> None:
+        """Take one proximal step with the learning rate of this moment."""
+        checks.instances(State, state=state)
+        with torch.no_grad():
+            for site, score in self.scores.items():
+                rate = float(group_of(state.optimizer, score)["lr"])
+                score.copy_(soft_threshold(score, rate * self._penalty(site.kind)))
+
+    def norm(self) -> float:
+        """Return the sum of all absolute scores.
+
+        Raises
+        ------
+        ValueError
+            If training has not started.
+        """
+        return float(sum(score.detach().abs().sum() for score in self._started().values()))
+
+    def zeros(self) -> int:
+        """Return how many scores are exactly 0.
+
+        Raises
+        ------
+        ValueError
+            If training has not started.
+        """
+        return sum(int((score == 0).sum()) for score in self._started().values())
+
+    def _started(self) -> dict[Site, nn.Parameter]:
+        if not self.scores:
+            raise ValueError("search: training has not started, so there are no scores yet")
+        return self.scores
+
+    def _penalty(self, kind: str) -> float:
+        if not isinstance(self.penalty, dict):
+            return self.penalty
+        if kind not in self.penalty:
+            raise ValueError(f"penalty has none for the kind {kind!r}, only for {sorted(self.penalty)}")
+        return self.penalty[kind]
+
+
+def score_rule(learning_rate: float) -> Callable[[str, Tensor], dict[str, float]]:
+    """Return a rule for ``training.parameter_groups``: scores learn at a rate of their own and do not decay.
+
+    All other parameters follow :func:`~compactvision.training.no_decay`.
+
+    Parameters
+    ----------
+    learning_rate : float
+        Of the scores, positive.
+
+    Raises
+    ------
+    ValueError
+        If it is no positive number.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from compactvision.pruning import sidt
+    >>> rule = sidt.score_rule(0.02)
+    >>> rule("features.1.0.attn.scores.qk", torch.ones(3, 16))
+    {'lr': 0.02, 'weight_decay': 0.0}
+    >>> rule("features.1.0.attn.qkv.weight", torch.ones(48, 48))
+    {}
+    """
+    checks.finite(learning_rate=learning_rate)
+    if not 0 < learning_rate < math.inf:
+        raise ValueError(f"learning_rate must be positive, got {learning_rate}")
+
+    def rule(name: str, parameter: Tensor) -> dict[str, float]:
+        if "scores" in name.split("."):
+            return {"lr": learning_rate, "weight_decay": 0.0}
+        return no_decay(name, parameter)
+
+    return rule
