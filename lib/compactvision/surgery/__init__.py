@@ -11,7 +11,9 @@ The way through::
 
 from compactvision.surgery import criteria
 from compactvision.surgery.apply import measured_latency, prune
+from compactvision.surgery.attention import block_scores, cut_dimensions, insert_scores, mask_dimensions
 from compactvision.surgery.behind import activations_behind, maps_behind
+from compactvision.surgery.blocks import Block, Site, find_blocks
 from compactvision.surgery.budget import make_plan
 from compactvision.surgery.criteria import Importance
 from compactvision.surgery.descriptions import SelfDescribing
@@ -25,6 +27,7 @@ from compactvision.surgery.ranking import Scores
 from compactvision.surgery.reconstruction import reconstruct
 
 __all__ = [
+    "Block",
     "ChannelGraph",
     "Gathered",
     "Group",
@@ -35,16 +38,22 @@ __all__ = [
     "Scattered",
     "Scores",
     "SelfDescribing",
+    "Site",
     "activations_behind",
+    "block_scores",
     "channel_graph",
     "criteria",
+    "cut_dimensions",
+    "find_blocks",
     "gated",
+    "insert_scores",
     "iterate",
     "keep_plan",
     "load",
     "make_plan",
     "maps_behind",
     "mask",
+    "mask_dimensions",
     "measured_latency",
     "multiply",
     "named_layers",
