@@ -57,9 +57,7 @@ def load_glyph_boxes(
     low, high = _objects(objects)
     part = keys.key(seed, 0 if train else 1)
     fields = atlas(FONTS["all"], DEFAULT_CHARACTERS)
-    chunks = [
-        _draw(fields, np.arange(first, min(first + _CHUNK, n)), low, high, part) for first in range(0, n, _CHUNK)
-    ]
+    chunks = [_draw(fields, np.arange(first, min(first + _CHUNK, n)), low, high, part) for first in range(0, n, _CHUNK)]
     images, boxes = (torch.from_numpy(np.concatenate(each)) for each in zip(*chunks, strict=True))
     return ImageSet(
         images=images,

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from compactvision import _checks as checks
 from compactvision import surgery
 from compactvision.proximal import soft_threshold
-from compactvision.surgery import Site
 from compactvision.training import State, group_of, no_decay
 
 
@@ -30,8 +29,8 @@ class DimensionSearch:
 
     Attributes
     ----------
-    scores : dict of Site to Parameter
-        What is searched, empty before training.
+    scores : dict of (str, str) to Parameter
+        What is searched, by block and kind; empty before training.
 
     Raises
     ------
@@ -68,32 +67,33 @@ class DimensionSearch:
             if value < 0:
                 raise ValueError(f"{name} must not be negative, got {value}")
         self.penalty = each if isinstance(penalty, Mapping) else float(penalty)
-        self.scores: dict[Site, nn.Parameter] = {}
+        self.scores: dict[tuple[str, str], nn.Parameter] = {}
 
     def on_start(self, state: State) -> None:
         """Find the scores, and refuse an optimiser that would not search."""
         checks.instances(State, state=state)
-        self.scores = surgery.scores(state.model)
+        nested = surgery.block_scores(state.model)
+        self.scores = {(block, kind): score for block, kinds in nested.items() for kind, score in kinds.items()}
         if not self.scores:
-            raise ValueError("model: it has no scores to search; insert_scores gives them")
-        for site, score in self.scores.items():
+            raise ValueError("model: it has no scores to search; surgery.insert_scores gives them")
+        for (block, kind), score in self.scores.items():
             group = group_of(state.optimizer, score)
             if group is None:
-                raise ValueError(f"optimizer: the scores {site.kind!r} of {site.block!r} are in none of its groups")
+                raise ValueError(f"optimizer: the scores {kind!r} of {block!r} are in none of its groups")
             if group.get("weight_decay", 0):
                 raise ValueError(
-                    f"optimizer: the scores {site.kind!r} of {site.block!r} have a weight decay of "
-                    f"{group['weight_decay']}, which would shrink them, too; score_rule gives them none"
+                    f"optimizer: the scores {kind!r} of {block!r} have a weight decay of {group['weight_decay']}, "
+                    "which would shrink them, too; score_rule gives them none"
                 )
-            self._penalty(site.kind)
+            self._penalty(kind)
 
     def on_step(self, state: State) -> None:
         """Take one proximal step with the learning rate of this moment."""
         checks.instances(State, state=state)
         with torch.no_grad():
-            for site, score in self.scores.items():
+            for (_, kind), score in self.scores.items():
                 rate = float(group_of(state.optimizer, score)["lr"])
-                score.copy_(soft_threshold(score, rate * self._penalty(site.kind)))
+                score.copy_(soft_threshold(score, rate * self._penalty(kind)))
 
     def norm(self) -> float:
         """Return the sum of all absolute scores.
@@ -115,7 +115,7 @@ class DimensionSearch:
         """
         return sum(int((score == 0).sum()) for score in self._started().values())
 
-    def _started(self) -> dict[Site, nn.Parameter]:
+    def _started(self) -> dict[tuple[str, str], nn.Parameter]:
         if not self.scores:
             raise ValueError("search: training has not started, so there are no scores yet")
         return self.scores

@@ -1,0 +1,19 @@
+"""SiDT: the intrinsic dimensions of a vision transformer, searched by scores :cite:p:`xue2022sidt`.
+
+Every dimension inside a block gets a learnable score, training under an l1 penalty pushes the scores that the task does
+not need to 0, and what has the lowest is cut, kind by kind::
+
+    scored = surgery.insert_scores(model)  # scores of 1: nothing changes
+    groups = training.parameter_groups(scored, score_rule(0.02))
+    search = DimensionSearch(0.3)
+    training.fit(scored, batches, optimizer=torch.optim.AdamW(groups), callbacks=[search], ...)
+    keep = select(surgery.block_scores(scored), remove=0.4)
+    small = surgery.cut_dimensions(scored, keep)  # scores folded into weights; then train on
+
+Equation numbers are those of the chapter.
+"""
+
+from . import tasks
+from .search import DimensionSearch, score_rule
+
+__all__ = ["DimensionSearch", "score_rule", "tasks"]
