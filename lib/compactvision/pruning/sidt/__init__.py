@@ -14,6 +14,7 @@ Equation numbers are those of the chapter.
 """
 
 from . import tasks
+from .rivals import weight_norms
 from .search import DimensionSearch, score_rule
 
-__all__ = ["DimensionSearch", "score_rule", "tasks"]
+__all__ = ["DimensionSearch", "score_rule", "tasks", "weight_norms"]
