@@ -90,7 +90,9 @@ class ScoredLinear(nn.Linear):
     def extra_repr(self) -> str:
         """Channels, for ``print(model)``."""
         read = "" if self.selection is None else f" of {self.width}"
-        return f"in_features={self.in_features}{read}, out_features={self.out_features}, scored={self.scores is not None}"
+        return (
+            f"in_features={self.in_features}{read}, out_features={self.out_features}, scored={self.scores is not None}"
+        )
 
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors) -> None:
         """Refuse a selection that reads what is not there: a file may be damaged."""
@@ -107,4 +109,4 @@ def selects(selection: Tensor, width: int) -> bool:
         return True
     if selection.dtype != torch.long or selection.ndim != 1 or not len(selection):
         return False
-    return bool((selection.diff() > 0).all()) and 0 <= int(selection[0]) and int(selection[-1]) < width
+    return bool((selection.diff() > 0).all()) and int(selection[0]) >= 0 and int(selection[-1]) < width

@@ -56,7 +56,7 @@ def added_mask(grid: Pair, window: Pair, shifts: Pair, like: Tensor) -> Tensor:
 
 
 def _parts(count: int, window: int, shift: int, device: torch.device) -> Tensor:
-    """Number of each place's part of a side, (count, window): a shift leaves strangers side by side."""
+    """Return the number of each place's part of a side, (count, window): a shift leaves strangers side by side."""
     place = torch.arange(count * window, device=device).reshape(count, window)
     last = (place >= (count - 1) * window).long()
     return last + (place >= count * window - shift).long() if shift else torch.zeros_like(place)

@@ -7,25 +7,20 @@ block and kind: ``scores["features.1.0"]["qk"]`` is (heads, size of a head).
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from compactvision import _checks as checks
 from compactvision.models.factorised.replace import replace_
 from compactvision.models.ragged_attention import RaggedAttention
-from compactvision.models.scored_linear import ScoredLinear
-from compactvision.surgery.blocks import KINDS, Block, Site, find_blocks
-from compactvision.surgery.converting import as_ragged, as_scored, parameter_, placed
-
-Keep = Mapping[str, Mapping[str, Tensor]]
-"""For some blocks and kinds a boolean mask of the site's shape, True where a dimension stays; all others stay whole."""
+from compactvision.surgery.block_cuts import OF_ATTENTION, OF_MLP, Keep, checked, cut_attention_, cut_mlp_
+from compactvision.surgery.blocks import KINDS, Block, find_blocks
+from compactvision.surgery.converting import as_ragged, as_scored
 
 
-def insert_scores(
-    model: nn.Module, kinds: Iterable[str] = ("qk", "v", "hidden"), *, shared: bool = False
-) -> nn.Module:
+def insert_scores(model: nn.Module, kinds: Iterable[str] = ("qk", "v", "hidden"), *, shared: bool = False) -> nn.Module:
     """Return a copy of a network whose blocks have a learnable score, 1 at first, for each dimension.
 
     With scores ``a`` a block computes ``softmax((Q * a_qk) K^T / sqrt(d_h) + B) (V * a_v)`` and
@@ -129,7 +124,7 @@ def cut_dimensions(model: nn.Module, keep: Keep, *, fold: bool = True) -> nn.Mod
         Any network with blocks that :func:`find_blocks` understands, with scores or without; left as it was.
     keep : mapping of str to mapping of str to Tensor
         For blocks by name and kinds boolean masks, (heads, size of a head) for "qk" and "v" and (dimensions,) for
-        "hidden", "attention_input" and "mlp_input". What is not named stays whole.
+        "hidden", "attention_input" and "mlp_input"; (1, size of a head) stands for all heads. What is not named stays.
     fold : bool, default True
         False leaves the values of the scores out, as if those that stay were 1.
 
@@ -160,38 +155,9 @@ def cut_dimensions(model: nn.Module, keep: Keep, *, fold: bool = True) -> nn.Mod
     model = copy.deepcopy(model)
     for name, block in found.items():
         masks = {kind: keep.get(name, {}).get(kind) for kind in KINDS}
-        _cut_attention_(model, block, masks, fold)
-        _cut_mlp_(model, block, masks, fold)
+        cut_attention_(model, block, masks, fold)
+        cut_mlp_(model, block, masks, fold)
     return model
-
-
-def checked(keep: Keep, blocks: Mapping[str, Block]) -> dict[str, dict[str, Tensor]]:
-    """Return masks that fit the blocks; anything else is refused."""
-    checks.mappings(keep=keep)
-    for name, masks in keep.items():
-        if name not in blocks:
-            raise ValueError(f"keep: the network has no block {checks.shown(name)}; it has {', '.join(blocks)}")
-        checks.mappings(**{f"keep[{name!r}]": masks})
-        for kind, mask in masks.items():
-            checks.one_of(KINDS, **{f"keep[{name!r}] (kind)": kind})
-            _check_mask(f"keep[{name!r}][{kind!r}]", mask, blocks[name].sites[kind])
-    return {name: dict(masks) for name, masks in keep.items()}
-
-
-def _check_mask(name: str, mask: Tensor, site: Site) -> None:
-    checks.tensors(**{name: mask})
-    if mask.dtype != torch.bool or tuple(mask.shape) != site.shape:
-        raise ValueError(f"{name} must be a mask of type bool and shape {site.shape}, got {checks.shown(mask)}")
-    if len(site.shape) == 2 and (mask & ~_there(site, mask.device)).any():
-        raise ValueError(f"{name} keeps dimensions that heads of sizes {site.sizes} do not have")
-    if site.kind != "qk" and not mask.any():
-        raise ValueError(f"{name} keeps nothing; at least one dimension must stay")
-
-
-def _there(site: Site, device: torch.device | None = None) -> Tensor:
-    """Return which places of (heads, largest head) are dimensions."""
-    sizes = torch.tensor(site.sizes, device=device)
-    return torch.arange(site.shape[1], device=device) < sizes.unsqueeze(1)
 
 
 def _kinds(kinds: Iterable[str]) -> tuple[str, ...]:
@@ -203,13 +169,9 @@ def _kinds(kinds: Iterable[str]) -> tuple[str, ...]:
     return kinds
 
 
-_OF_ATTENTION = {"qk": "qk", "v": "v", "attention_input": "input"}
-_OF_MLP = {"hidden": "fc2", "mlp_input": "fc1"}
-
-
 def _score_(model: nn.Module, block: Block, kinds: tuple[str, ...], shared: bool) -> None:
     """Give a block of the model scores of these kinds, in place."""
-    shapes = {_OF_ATTENTION[kind]: block.sites[kind].shape for kind in kinds if kind in _OF_ATTENTION}
+    shapes = {OF_ATTENTION[kind]: block.sites[kind].shape for kind in kinds if kind in OF_ATTENTION}
     for kind in kinds:
         site = block.sites[kind]
         if site.dimensions != torch.Size(site.shape).numel():
@@ -221,118 +183,26 @@ def _score_(model: nn.Module, block: Block, kinds: tuple[str, ...], shared: bool
     if shapes:
         replace_(model, block.attention, as_ragged(model.get_submodule(block.attention), block, shapes))
     for kind in kinds:
-        if kind in _OF_MLP:
-            path = getattr(block, _OF_MLP[kind])
+        if kind in OF_MLP:
+            path = getattr(block, OF_MLP[kind])
             replace_(model, path, as_scored(model.get_submodule(path)))
 
 
 def _scores_of(model: nn.Module, block: Block) -> dict[str, nn.Parameter]:
     attention, found = model.get_submodule(block.attention), {}
     for kind in KINDS:
-        if kind in _OF_MLP:
-            score = getattr(model.get_submodule(getattr(block, _OF_MLP[kind])), "scores", None)
+        if kind in OF_MLP:
+            score = getattr(model.get_submodule(getattr(block, OF_MLP[kind])), "scores", None)
         else:
-            known = isinstance(attention, RaggedAttention) and _OF_ATTENTION[kind] in attention.scores
-            score = attention.scores[_OF_ATTENTION[kind]] if known else None
+            known = isinstance(attention, RaggedAttention) and OF_ATTENTION[kind] in attention.scores
+            score = attention.scores[OF_ATTENTION[kind]] if known else None
         if score is not None:
             found[kind] = score
     return found
 
 
 def _set_score_(model: nn.Module, block: Block, kind: str, score: nn.Parameter) -> None:
-    if kind in _OF_MLP:
-        model.get_submodule(getattr(block, _OF_MLP[kind])).scores = score
+    if kind in OF_MLP:
+        model.get_submodule(getattr(block, OF_MLP[kind])).scores = score
     else:
-        model.get_submodule(block.attention).scores[_OF_ATTENTION[kind]] = score
-
-
-def _cut_attention_(model: nn.Module, block: Block, masks: Mapping[str, Tensor | None], fold: bool) -> None:
-    old = model.get_submodule(block.attention)
-    scored = isinstance(old, RaggedAttention) and len(old.scores) > 0
-    if not scored and all(masks[kind] is None or _whole(masks[kind], block.sites[kind]) for kind in _OF_ATTENTION):
-        return
-    old = as_ragged(old, block)
-    device = old.qkv.weight.device
-    there = {kind: _there(block.sites[kind], device) for kind in ("qk", "v")}
-    stays = {kind: there[kind] if masks[kind] is None else masks[kind].to(device) for kind in there}
-    heads = stays["v"].any(1)
-    stays["qk"] = stays["qk"] & heads.unsqueeze(1)
-    kept = {kind: stays[kind][there[kind]].nonzero().flatten() for kind in there}  # of the rows of one part
-    queries = block.sites["qk"].dimensions
-    rows = torch.cat([kept["qk"], kept["qk"] + queries, kept["v"] + 2 * queries])
-    read = _read(old, masks["attention_input"], block.width)
-    weight, bias = _folded(old) if fold else (old.qkv.weight, old.qkv.bias)
-    description = old.description() | {
-        "query_sizes": stays["qk"].sum(1)[heads].tolist(),
-        "value_sizes": stays["v"].sum(1)[heads].tolist(),
-        "reads": None if read is None else len(read[0]),
-        "scores": {},
-    }
-    made = placed(type(old).from_description(description), weight, old.training)
-    if read is not None:
-        made.selection = read[0]
-        weight = weight[:, read[1]]
-    parameter_(made.qkv, "weight", weight[rows], old.qkv.weight)
-    parameter_(made.qkv, "bias", None if bias is None else bias[rows], old.qkv.bias)
-    parameter_(made.proj, "weight", old.proj.weight[:, kept["v"]], old.proj.weight)
-    parameter_(made.proj, "bias", old.proj.bias, old.proj.bias)
-    if block.window is not None:
-        table = old.relative_position_bias_table
-        parameter_(made, "relative_position_bias_table", table[:, heads], table)
-    replace_(model, block.attention, made)
-
-
-def _cut_mlp_(model: nn.Module, block: Block, masks: Mapping[str, Tensor | None], fold: bool) -> None:
-    first, second = model.get_submodule(block.fc1), model.get_submodule(block.fc2)
-    hidden = masks["hidden"]
-    if hidden is None:
-        hidden = torch.ones(second.in_features, dtype=torch.bool)
-    hidden = hidden.to(first.weight.device).nonzero().flatten()
-    scored = [getattr(layer, "scores", None) if fold else None for layer in (first, second)]
-    weights = [
-        layer.weight if score is None else layer.weight * score
-        for layer, score in zip((first, second), scored, strict=True)
-    ]
-    read = _read(first, masks["mlp_input"], block.width)
-    columns = weights[0] if read is None else weights[0][:, read[1]]
-    bias = None if first.bias is None else first.bias[hidden]
-    _put_(model, block.fc1, columns[hidden], bias, read, block.width)
-    _put_(model, block.fc2, weights[1][:, hidden], second.bias, None, len(hidden))
-
-
-def _put_(
-    model: nn.Module, path: str, weight: Tensor, bias: Tensor | None, read: tuple[Tensor, Tensor] | None, width: int
-) -> None:
-    """Put a linear layer with these weights in the place of one of the model."""
-    old = model.get_submodule(path)
-    with torch.device("meta"):
-        if read is None:
-            made: nn.Linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-        else:
-            made = ScoredLinear(width, weight.shape[0], bias=bias is not None, reads=weight.shape[1], scored=False)
-    parameter_(made, "weight", weight, old.weight)
-    parameter_(made, "bias", bias, old.bias)
-    if read is not None:
-        made.selection = read[0]
-    replace_(model, path, made.train(old.training))
-
-
-def _whole(mask: Tensor, site: Site) -> bool:
-    return int(mask.sum()) == site.dimensions
-
-
-def _read(layer: nn.Module, mask: Tensor | None, width: int) -> tuple[Tensor, Tensor] | None:
-    """Return which inputs a layer reads once it is cut, of the stream and of what it read before; None for all."""
-    weight = layer.qkv.weight if isinstance(layer, RaggedAttention) else layer.weight
-    before = getattr(layer, "selection", None)
-    columns = torch.ones(weight.shape[1], dtype=torch.bool) if mask is None else mask
-    columns = columns.to(weight.device).nonzero().flatten()
-    if before is None:
-        return None if len(columns) == width else (columns, columns)
-    return before[columns], columns
-
-
-def _folded(attention: RaggedAttention) -> tuple[Tensor, Tensor | None]:
-    """Return weight and bias of ``qkv`` with the scores multiplied in."""
-    weight, bias, _ = attention.weights() if attention.rows is None else (attention.qkv.weight, attention.qkv.bias, None)
-    return weight, bias
+        model.get_submodule(block.attention).scores[OF_ATTENTION[kind]] = score

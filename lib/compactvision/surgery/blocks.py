@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import nn
@@ -164,8 +164,8 @@ def _block(name: str, module: nn.Module) -> Block:
         except AttributeError:
             raise refuse(path, "is missing") from None
 
-    attention, fc1, fc2 = (fetched(path) for path in (attention_path, fc1_path, fc2_path))
     _refuse_mlp(form, fetched("mlp"), refuse)
+    attention, fc1, fc2 = (fetched(path) for path in (attention_path, fc1_path, fc2_path))
     for path, linear in ((fc1_path, fc1), (fc2_path, fc2)):
         if type(linear) not in (nn.Linear, ScoredLinear):
             raise refuse(path, f"is a {type(linear).__name__}")
@@ -258,10 +258,3 @@ _ATTENTIONS = {
 }
 _MLPS = {("torch.nn.modules.container", "Sequential"), ("timm.layers.mlp", "Mlp")}
 _ACTIVATIONS = [[name] for name in ("GELU", "GELUTanh", "QuickGELU", "ReLU", "SiLU")]
-
-
-def iter_sites(blocks: Mapping[str, Block], kinds: tuple[str, ...]) -> Iterator[Site]:
-    """Yield the sites of some kinds, block by block."""
-    for block in blocks.values():
-        for kind in kinds:
-            yield block.sites[kind]

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from compactvision.models.ragged_attention import (
+from compactvision.models.attention_forms import (
     MapAttention,
     PartitionedAttention,
-    RaggedAttention,
     SequenceAttention,
     TokenAttention,
 )
+from compactvision.models.ragged_attention import RaggedAttention
 from compactvision.models.scored_linear import ScoredLinear
 from compactvision.surgery.blocks import Block
 

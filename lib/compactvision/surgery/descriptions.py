@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from compactvision import _checks as checks
-from compactvision.models import factorised, ragged_attention
+from compactvision.models import factorised
+from compactvision.models.attention_forms import FORMS
 from compactvision.models.factorised.replace import replace_
 from compactvision.models.layers import ChannelMap
 from compactvision.models.scored_linear import ScoredLinear
@@ -59,8 +60,7 @@ def known_layers(layers: Iterable[type] = ()) -> dict[str, type]:
     """
     if isinstance(layers, (str, bytes)) or not isinstance(layers, Iterable):
         raise ValueError(f"layers must be classes of layers, got {checks.shown(layers)}")
-    attentions = [getattr(ragged_attention, f"{form}Attention") for form in ("Token", "Sequence", "Partitioned", "Map")]
-    own = [getattr(factorised, name) for name in factorised.__all__] + [ScoredLinear, *attentions]
+    own = [getattr(factorised, name) for name in factorised.__all__] + [ScoredLinear, *FORMS]
     found = {each.layer_name: each for each in own if isinstance(each, type) and hasattr(each, "layer_name")}
     for each in layers:
         if not all(hasattr(each, name) for name in ("layer_name", "description", "from_description")):

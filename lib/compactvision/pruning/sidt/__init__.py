@@ -7,14 +7,26 @@ not need to 0, and what has the lowest is cut, kind by kind::
     groups = training.parameter_groups(scored, score_rule(0.02))
     search = DimensionSearch(0.3)
     training.fit(scored, batches, optimizer=torch.optim.AdamW(groups), callbacks=[search], ...)
-    keep = select(surgery.block_scores(scored), remove=0.4)
+    keep = select(surgery.block_scores(scored), 0.4)
     small = surgery.cut_dimensions(scored, keep)  # scores folded into weights; then train on
 
 Equation numbers are those of the chapter.
 """
 
-from . import tasks
+from . import counts, selection, tasks
 from .rivals import weight_norms
 from .search import DimensionSearch, score_rule
+from .selection import random_of_same_widths, random_scores, same_widths, select
 
-__all__ = ["DimensionSearch", "score_rule", "tasks", "weight_norms"]
+__all__ = [
+    "DimensionSearch",
+    "counts",
+    "random_of_same_widths",
+    "random_scores",
+    "same_widths",
+    "score_rule",
+    "select",
+    "selection",
+    "tasks",
+    "weight_norms",
+]
