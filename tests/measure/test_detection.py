@@ -39,9 +39,7 @@ def some(seed, *, images=12, classes=3, most=10, whole=False):
 
 
 def as_lists(found, true):
-    predictions = [
-        [(float(s), b.double().tolist(), int(c)) for b, s, c in zip(*each, strict=True)] for each in found
-    ]
+    predictions = [[(float(s), b.double().tolist(), int(c)) for b, s, c in zip(*each, strict=True)] for each in found]
     return predictions, [[(row[:4].double().tolist(), int(row[4])) for row in each] for each in true]
 
 
@@ -151,7 +149,9 @@ def test_padded_targets_are_those_of_a_list():
     padded = torch.full((len(true), most, 5), -1.0)
     for place, each in enumerate(true):
         padded[place, most - len(each) :] = each  # empty places may stand anywhere
-    assert torch.equal(average_precision(found, padded).table.nan_to_num(-1), average_precision(found, true).table.nan_to_num(-1))
+    assert torch.equal(
+        average_precision(found, padded).table.nan_to_num(-1), average_precision(found, true).table.nan_to_num(-1)
+    )
 
 
 def test_no_more_than_so_many_of_a_class_count():

@@ -104,7 +104,9 @@ def test_its_parts_are_those_of_torchvision():
     assert torch.allclose(ours, sigmoid_focal_loss(logits, targets), atol=1e-12)
     first, second = (placed.padded(list(some_targets(1, 9).abs()))[0, :, :4].double() for _ in range(2))
     first, second = (torch.cat([each[:, :2], each[:, :2].maximum(each[:, 2:]) + 1], 1) for each in (first, second))
-    assert torch.allclose(1 - detection.generalised_iou(first, second), generalized_box_iou_loss(first, second), atol=1e-6)
+    assert torch.allclose(
+        1 - detection.generalised_iou(first, second), generalized_box_iou_loss(first, second), atol=1e-6
+    )
 
 
 def test_gradients_of_the_loss():

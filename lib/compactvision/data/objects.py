@@ -19,6 +19,8 @@ from compactvision.data.scenes import MEAN, STD, Scenes
 
 RADII = (0.28, 0.42)
 """Range of an object's radius, in sides of its cell."""
+CORNER = 1.11
+"""How far the corners of any shape lie from its middle, in radii, at most."""
 
 _CHUNK = 128
 _CELL = 14  # smallest cell an object is put into, in pixels
@@ -80,7 +82,14 @@ def objects(
     base = keys.key(seed, int(train), 0x0B7EC75)
     level = drawing.DIFFICULTIES[difficulty]
     parts = [
-        _draw(keys.stream(base, np.arange(start, min(start + _CHUNK, n))), level, (low, high), drawn_shapes, drawn_fills, size)
+        _draw(
+            keys.stream(base, np.arange(start, min(start + _CHUNK, n))),
+            level,
+            (low, high),
+            drawn_shapes,
+            drawn_fills,
+            size,
+        )
         for start in range(0, n, _CHUNK)
     ]
     options = f"shapes={'+'.join(shapes)}, fills={'+'.join(fills)}, count={low}-{high}, difficulty={difficulty}"
@@ -134,7 +143,7 @@ def _draw(
     least, largest = (np.float32(bound) * cell for bound in RADII)
     radius = least + (largest - least) * keys.uniform(drawing.bits(base, 21, high))
     within = 2 * keys.uniform(drawing.bits(base, 22, 2 * high)).reshape(-1, high, 2) - 1
-    centre = middle + within * (cell / 2 - radius)[:, :, None]  # the object stays inside its cell
+    centre = middle + within * (cell / 2 - np.float32(CORNER) * radius)[:, :, None]  # the object stays inside its cell
     place = centre, radius, drawing.turns(base, 23, high)
     return drawing.paint(base, level, present, shape, colour, place, size, fill)
 
