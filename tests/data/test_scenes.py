@@ -197,7 +197,7 @@ def test_bad_requests_are_named():
     with pytest.raises(ValueError, match="exactly one object"):
         drawn.image_set("class")
     with pytest.raises(ValueError, match="targets must be"):
-        drawn.image_set("boxes")
+        drawn.image_set("masks")
     for by in ("size", (), ("shape", "shape")):
         with pytest.raises(ValueError, match="by must name"):
             drawn.labels(by)

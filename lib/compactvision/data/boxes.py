@@ -155,7 +155,7 @@ def refuse_unlike_boxes(targets: Tensor, classes: int) -> None:
         raise ValueError("targets: a place without an object must be -1 five times")
     if not bool(objects.isfinite().all()):
         raise ValueError("targets must be finite numbers")
-    if not bool(((objects[:, :2] < objects[:, 2:4])).all()):
+    if not bool((objects[:, :2] < objects[:, 2:4]).all()):
         raise ValueError("targets must have boxes (x0, y0, x1, y1) with x0 < x1 and y0 < y1")
     numbers = objects[:, 4]
     if bool(((numbers >= classes) | (numbers != numbers.floor())).any()):

@@ -9,7 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compactvision import _checks as checks
-from compactvision.data import composed, curves, digits, glyph_boxes, glyphs, masks, official, photos, scenes
+from compactvision.data import (
+    bccd,
+    composed,
+    curves,
+    digits,
+    glyph_boxes,
+    glyphs,
+    masks,
+    objects,
+    official,
+    photos,
+    scenes,
+)
 from compactvision.data.arrays import ImageSet
 
 # builder(train, **options) -> ImageSet; the options are the builder's own keyword arguments
@@ -19,12 +31,14 @@ BUILDERS: dict[str, Callable[..., ImageSet]] = {
     "scenes": scenes.load_scenes,
     "composed": composed.load_composed,
     "far_cue": composed.load_far_cue,
+    "objects": objects.load_objects,
     "curves": curves.load_curves,
     "digits": digits.load_digits,
     "photos": photos.load_photos,
     **{name: functools.partial(official.load_official, name) for name in official.SOURCES},
     "camvid": masks.load_camvid,
     "oxford_iiit_pet": masks.load_pets,
+    "bccd": bccd.load_bccd,
 }
 EMBEDDED = {  # images, classes, licence
     "glyphs": ("any number, 32x32 RGB", 10, glyphs.LICENCE),
@@ -32,13 +46,15 @@ EMBEDDED = {  # images, classes, licence
     "scenes": ("any number, 32x32 RGB with masks", 6, scenes.LICENCE),
     "composed": ("any number, 128x128 RGB with masks", 7, scenes.LICENCE),
     "far_cue": ("any number, 64x64 RGB with masks", 5, scenes.LICENCE),
+    "objects": ("any number, 64x64 RGB with boxes", 4, scenes.LICENCE),
     "curves": ("any number, 64x64 grey", 2, curves.LICENCE),
     "digits": ("1,348 + 449, 8x8 grey", 10, digits.LICENCE),
     "photos": ("6, of any size, RGB", 6, photos.LICENCE),
 }
-MASKED = {  # images, classes, licence, MiB
+PLACED = {  # images with masks or boxes, classes, licence, MiB
     "camvid": ("367 + 233 (and 101 to validate), 360x480 RGB with masks", 11, masks.CAMVID_LICENCE, 180),
     "oxford_iiit_pet": ("3,680 + 3,669, of any size, RGB with masks", 2, masks.PETS_LICENCE, 800),
+    "bccd": ("205 + 72 (and 87 to validate), 480x640 RGB with boxes", 3, bccd.LICENCE, 8),
 }
 
 
@@ -111,9 +127,10 @@ def describe(name: str) -> Description:
     if name in EMBEDDED:
         images, classes, licence = EMBEDDED[name]
         return Description(name, images, classes, True, name != "photos" or photos.present(), licence, 0)
-    if name in MASKED:
-        images, classes, licence, mib = MASKED[name]
-        return Description(name, images, classes, False, masks.present(name), licence, mib)
+    if name in PLACED:
+        images, classes, licence, mib = PLACED[name]
+        there = bccd.present() if name == "bccd" else masks.present(name)
+        return Description(name, images, classes, False, there, licence, mib)
     source = official.SOURCES[name]
     channels, height, width = source.shape
     images = f"{source.sizes[0]:,} + {source.sizes[1]:,}, {height}x{width} {'RGB' if channels == 3 else 'grey'}"

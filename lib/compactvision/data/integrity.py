@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from compactvision.data.errors import DataError
@@ -48,6 +49,15 @@ def official_digests(folder: Path, files: dict[str, str]) -> None:
     """Check files of a folder against md5 digests; ``DataError`` where one is missing, unreadable or changed."""
     for name, digest in files.items():
         _check(folder / name, "md5", digest, f"the official md5: delete {folder} and load the set again")
+
+
+def digest_of_all(files: Sequence[Path], digest: str, what: str) -> None:
+    """Check the SHA-256 of files one after the other; ``DataError`` where one is missing or unreadable, or all differ."""
+    found = hashlib.sha256()
+    for path in files:
+        found.update(read_bytes(path))
+    if found.hexdigest() != digest:
+        raise DataError(f"{what} is damaged, its files do not match their digest: unpack the set again")
 
 
 def read_bytes(path: Path) -> bytes:

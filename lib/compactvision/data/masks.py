@@ -80,11 +80,11 @@ def load_camvid(
         Where files are missing, damaged or without a partner, or a mask holds other numbers than 0 to 11.
     """
     checks.flags(train=train, download=download, validation=validation)
-    size = _pair(size)
+    size = pair_of_sides(size)
     if train and validation:
         raise ValueError("validation must be False where train is True, got True")
     part = "train" if train else "val" if validation else "test"
-    base = _root(root) / "CamVid"
+    base = root_folder(root) / "CamVid"
     photos = _camvid_photos(base, part)
     images = np.empty((len(photos), 3, *size), dtype=np.uint8)
     masks = np.empty((len(photos), *size), dtype=np.int64)
@@ -142,7 +142,7 @@ def load_pets(
     part = "trainval" if train else "test"
     if n is not None:
         checks.counts(n=n)
-    base = _root(root)
+    base = root_folder(root)
     names = _pet_names(base, part, download)
     if n is not None and n > len(names):
         raise ValueError(f"n must lie in [1, {len(names)}], got {n}")
@@ -176,7 +176,8 @@ def present(name: str) -> bool:
     return (place / "images").is_dir() and (place / "annotations" / "trimaps").is_dir()
 
 
-def _root(root: str | Path | None) -> Path:
+def root_folder(root: str | Path | None) -> Path:
+    """Return the folder that holds sets, ``data.folder()`` for None; errors where it is none."""
     if root is not None and not isinstance(root, (str, Path)):
         raise ValueError(f"root must be a path, got {checks.shown(root)}")
     base = official.folder() if root is None else Path(root)
@@ -189,7 +190,8 @@ def _root(root: str | Path | None) -> Path:
     return base
 
 
-def _pair(size: tuple[int, int]) -> tuple[int, int]:
+def pair_of_sides(size: tuple[int, int]) -> tuple[int, int]:
+    """Return (height, width); a ``ValueError`` where they are no two counts."""
     if not isinstance(size, (tuple, list)) or len(size) != 2:
         raise ValueError(f"size must be (height, width), got {checks.shown(size)}")
     for place, side in enumerate(size):

@@ -180,7 +180,9 @@ def average_precision(
     return AveragePrecision(torch.from_numpy(table), tuple(limits.tolist()))
 
 
-def detected(model: nn.Module, batches: Iterable[tuple[Any, Tensor]], **options) -> tuple[list[Detections], list[Tensor]]:
+def detected(
+    model: nn.Module, batches: Iterable[tuple[Any, Tensor]], **options
+) -> tuple[list[Detections], list[Tensor]]:
     """Return what a detector finds in batches, and what was there: the two arguments of :func:`average_precision`.
 
     Parameters

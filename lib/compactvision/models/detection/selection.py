@@ -44,9 +44,7 @@ def select(
     parts = [slice(begin, begin + step) for begin in range(0, images, step)]
     kept = torch.cat([survivors(mine[part], number[part], sure[part], overlap=overlap) for part in parts])
     kept &= kept.cumsum(1) <= most
-    return [
-        Detections(*(part[keep] for part in row)) for *row, keep in zip(mine, best, number, kept, strict=True)
-    ]
+    return [Detections(*(part[keep] for part in row)) for *row, keep in zip(mine, best, number, kept, strict=True)]
 
 
 def survivors(boxes: Tensor, classes: Tensor, there: Tensor | None = None, *, overlap: float = 0.5) -> Tensor:

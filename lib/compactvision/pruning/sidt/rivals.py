@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
 from compactvision import _checks as checks
 from compactvision import surgery
+from compactvision.surgery.blocks import KINDS
 
 ScoresByBlock = dict[str, dict[str, Tensor]]
 
 
-def weight_norms(model: nn.Module) -> ScoresByBlock:
+def weight_norms(model: nn.Module, kinds: Iterable[str] = KINDS) -> ScoresByBlock:
     """Return how large the weights of each dimension are, by block and kind, in the form of ``surgery.block_scores``.
 
     A dimension of the queries has the Euclidean norm of its row of ``W_Q`` times that of its key's row, one of the
@@ -22,11 +25,13 @@ def weight_norms(model: nn.Module) -> ScoresByBlock:
     ----------
     model : nn.Module
         With blocks that ``surgery.find_blocks`` understands and heads of one size; left as it was.
+    kinds : iterable of str, optional
+        Among "qk", "v", "hidden", "attention_input" and "mlp_input"; all by default.
 
     Raises
     ------
     ValueError
-        If it has no such blocks.
+        If it has no such blocks, or a kind is unknown.
 
     Examples
     --------
@@ -36,8 +41,12 @@ def weight_norms(model: nn.Module) -> ScoresByBlock:
     {'qk': (3, 16), 'v': (3, 16), 'hidden': (192,), 'attention_input': (48,), 'mlp_input': (48,)}
     """
     checks.networks(model=model)
+    kinds = tuple(kinds)
+    for kind in kinds:
+        checks.one_of(KINDS, **{"kinds (each)": kind})
     folded = surgery.insert_scores(model)  # all kinds of attention in one form
-    return {name: _of_block(folded, block) for name, block in surgery.find_blocks(folded).items()}
+    found = {name: _of_block(folded, block) for name, block in surgery.find_blocks(folded).items()}
+    return {name: {kind: each[kind] for kind in kinds} for name, each in found.items()}
 
 
 @torch.no_grad()
