@@ -109,13 +109,17 @@ def build(name: str, *, generator: torch.Generator | None = None) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
         swin = SwinTransformer([4, 4], 48, [2, 2], [3, 6], [4, 4], stochastic_depth_prob=0.0, num_classes=CLASSES)
-        return swin if name == "naming" else detector_on(swin)
+        return swin if name == "naming" else detector_on(swin, generator=generator)
 
 
-def detector_on(swin: SwinTransformer) -> Detector:
-    """Return a detector whose backbone is a Swin's own layers; pyramid and head are untrained."""
+def detector_on(swin: SwinTransformer, *, generator: torch.Generator | None = None) -> Detector:
+    """Return a detector whose backbone is a Swin's own layers; pyramid and head are untrained.
+
+    Their initial weights come from the generator, one with seed 0 by default.
+    """
     maps = SwinMaps(swin)
-    return Detector(maps, maps.channels, maps.strides, CLASSES, width=48)
+    generator = generator or torch.Generator().manual_seed(0)
+    return Detector(maps, maps.channels, maps.strides, CLASSES, width=48, generator=generator)
 
 
 def dense(name: str) -> nn.Module:
