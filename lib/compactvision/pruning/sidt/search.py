@@ -17,10 +17,10 @@ from compactvision.training import State, group_of, no_decay
 class DimensionSearch:
     """Callback of ``training.fit`` that pulls the scores of dimensions towards 0, Eq. (3).
 
-    Behind each step of the optimiser every score moves by ``learning rate * penalty`` towards 0 and stops there: the
-    proximal step of the penalty in Eq. (2). The learning rate is that of the score's parameter group at that moment.
-    With plain SGD the two steps together minimise Eq. (2). Under Adam the gradient's step is rescaled and the penalty's
-    is not, as with decoupled weight decay.
+    Behind each step of the optimiser every score moves by ``step size * penalty`` towards 0 and stops there: the
+    proximal step of the penalty in Eq. (2). The step size is the learning rate of the score's parameter group at that
+    moment; under Adam and AdamW it is divided by the root of the running mean square of the score's gradients, as the
+    gradient's step is, so that both weigh the loss against the penalty alike.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class DimensionSearch:
     >>> model = sidt.tasks.build("naming")
     >>> scored = surgery.insert_scores(model)
     >>> groups = training.parameter_groups(scored, sidt.score_rule(0.02))
-    >>> search = sidt.DimensionSearch(0.3)
+    >>> search = sidt.DimensionSearch(3e-4)
     >>> _ = training.fit(
     ...     scored,
     ...     [(torch.zeros(2, 3, 32, 32), torch.tensor([0, 1]))],
@@ -92,8 +92,9 @@ class DimensionSearch:
         checks.instances(State, state=state)
         with torch.no_grad():
             for (_, kind), score in self.scores.items():
-                rate = float(group_of(state.optimizer, score)["lr"])
-                score.copy_(soft_threshold(score, rate * self._penalty(kind)))
+                size = step_size(state.optimizer, score) * self._penalty(kind)
+                positive = torch.where(size > 0, size, 1.0)  # the map of x with weight s is s times that of x / s
+                score.copy_(torch.where(size > 0, positive * soft_threshold(score / positive, 1.0), score))
 
     def norm(self) -> float:
         """Return the sum of all absolute scores.
@@ -126,6 +127,19 @@ class DimensionSearch:
         if kind not in self.penalty:
             raise ValueError(f"penalty has none for the kind {kind!r}, only for {sorted(self.penalty)}")
         return self.penalty[kind]
+
+
+def step_size(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> Tensor:
+    """Return by how much an optimiser scaled the gradient of each entry at its last step, of the parameter's shape.
+
+    The learning rate for SGD; for Adam and AdamW that over ``sqrt(v / (1 - beta_2^t)) + eps``.
+    """
+    group, state = group_of(optimizer, parameter), optimizer.state.get(parameter, {})
+    rate = torch.as_tensor(float(group["lr"])).to(parameter).expand_as(parameter)
+    if "exp_avg_sq" not in state:
+        return rate
+    mean_square = state["exp_avg_sq"] / (1 - group["betas"][1] ** float(state["step"]))
+    return rate / (mean_square.sqrt() + group["eps"])
 
 
 def score_rule(learning_rate: float) -> Callable[[str, Tensor], dict[str, float]]:

@@ -68,19 +68,19 @@ class Task:
         return pictures.batches(self.batch_size, shuffle=True, seed=seed, device=device)
 
     def score(self, model: nn.Module, pictures: ImageSet) -> float:
-        """Return the accuracy, or the average precision at an overlap of one half, in [0, 1]."""
+        """Return the accuracy, or COCO's average precision (mean over overlaps of 0.5 to 0.95), in [0, 1]."""
         checks.networks(model=model)
         checks.instances(ImageSet, pictures=pictures)
         if self.name == "naming":
             return measure.accuracy(model, pictures)
         device = next(model.parameters()).device
         found, true = measure.detected(model, pictures.batches(100, device=device))
-        return measure.average_precision(found, true, thresholds=(0.5,), num_classes=CLASSES).mean
+        return measure.average_precision(found, true, num_classes=CLASSES).mean
 
 
 TASKS = {
     "naming": Task("naming", 32, 2400, 64, F.cross_entropy, "accuracy", (("difficulty", "easy"),)),
-    "boxes": Task("boxes", 64, 800, 32, DetectionLoss(), "ap50", ()),
+    "boxes": Task("boxes", 64, 800, 32, DetectionLoss(), "ap", ()),
 }
 
 
