@@ -60,9 +60,8 @@ def cut_attention_(model: nn.Module, block: Block, masks: Mapping[str, Tensor | 
     if not scored and all(masks[kind] is None or _whole(masks[kind], block.sites[kind]) for kind in OF_ATTENTION):
         return
     old = as_ragged(old, block)
-    device = old.qkv.weight.device
-    there = {kind: _there(block.sites[kind], device) for kind in ("qk", "v")}
-    stays = {kind: there[kind] if masks[kind] is None else masks[kind].to(device) for kind in there}
+    there = {kind: _there(block.sites[kind]) for kind in ("qk", "v")}  # indices are on the CPU, weights anywhere
+    stays = {kind: there[kind] if masks[kind] is None else masks[kind].cpu() for kind in there}
     heads = stays["v"].any(1)
     stays["qk"] = stays["qk"] & heads.unsqueeze(1)
     kept = {kind: stays[kind][there[kind]].nonzero().flatten() for kind in there}  # of the rows of one part
@@ -78,7 +77,7 @@ def cut_attention_(model: nn.Module, block: Block, masks: Mapping[str, Tensor | 
     }
     made = placed(type(old).from_description(description), weight, old.training)
     if read is not None:
-        made.selection = read[0]
+        made.selection = read[0].to(weight.device)
         weight = weight[:, read[1]]
     parameter_(made.qkv, "weight", weight[rows], old.qkv.weight)
     parameter_(made.qkv, "bias", None if bias is None else bias[rows], old.qkv.bias)
@@ -96,7 +95,7 @@ def cut_mlp_(model: nn.Module, block: Block, masks: Mapping[str, Tensor | None],
     hidden = masks["hidden"]
     if hidden is None:
         hidden = torch.ones(second.in_features, dtype=torch.bool)
-    hidden = hidden.to(first.weight.device).nonzero().flatten()
+    hidden = hidden.cpu().nonzero().flatten()
     scored = [getattr(layer, "scores", None) if fold else None for layer in (first, second)]
     weights = [
         layer.weight if score is None else layer.weight * score
@@ -122,7 +121,7 @@ def _put_(
     parameter_(made, "weight", weight, old.weight)
     parameter_(made, "bias", bias, old.bias)
     if read is not None:
-        made.selection = read[0]
+        made.selection = read[0].to(weight.device)
     replace_(model, path, made.train(old.training))
 
 
@@ -135,7 +134,7 @@ def _read(layer: nn.Module, mask: Tensor | None, width: int) -> tuple[Tensor, Te
     weight = layer.qkv.weight if isinstance(layer, RaggedAttention) else layer.weight
     before = getattr(layer, "selection", None)
     columns = torch.ones(weight.shape[1], dtype=torch.bool) if mask is None else mask
-    columns = columns.to(weight.device).nonzero().flatten()
+    columns = columns.cpu().nonzero().flatten()
     if before is None:
         return None if len(columns) == width else (columns, columns)
     return before[columns], columns

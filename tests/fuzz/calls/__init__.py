@@ -6,6 +6,7 @@ one ("name:-1"), that are documented to be anything, so that accepting them is n
 
 from . import (
     afidaf,
+    attention,
     cells,
     collaborative_compression,
     explanation,
@@ -27,6 +28,7 @@ CALLS = {
     **cells.CALLS,
     **redesign.CALLS,
     **afidaf.CALLS,
+    **attention.CALLS,
     **segmentation_data.CALLS,
     **rarts.CALLS,
     **top.CALLS,
@@ -40,6 +42,7 @@ AFTERWARDS = {
     **cells.AFTERWARDS,
     **redesign.AFTERWARDS,
     **afidaf.AFTERWARDS,
+    **attention.AFTERWARDS,
     **segmentation_data.AFTERWARDS,
     **rarts.AFTERWARDS,
     **top.AFTERWARDS,
@@ -53,6 +56,7 @@ FREE = {
     **cells.FREE,
     **redesign.FREE,
     **afidaf.FREE,
+    **attention.FREE,
     **segmentation_data.FREE,
     **rarts.FREE,
     **top.FREE,
