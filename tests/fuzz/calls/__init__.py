@@ -8,6 +8,7 @@ from . import (
     afidaf,
     cells,
     collaborative_compression,
+    detection,
     explanation,
     ground,
     pruning,
@@ -28,6 +29,7 @@ CALLS = {
     **redesign.CALLS,
     **afidaf.CALLS,
     **segmentation_data.CALLS,
+    **detection.CALLS,
     **rarts.CALLS,
     **top.CALLS,
 }
@@ -41,6 +43,7 @@ AFTERWARDS = {
     **redesign.AFTERWARDS,
     **afidaf.AFTERWARDS,
     **segmentation_data.AFTERWARDS,
+    **detection.AFTERWARDS,
     **rarts.AFTERWARDS,
     **top.AFTERWARDS,
 }
@@ -54,6 +57,7 @@ FREE = {
     **redesign.FREE,
     **afidaf.FREE,
     **segmentation_data.FREE,
+    **detection.FREE,
     **rarts.FREE,
     **top.FREE,
 }

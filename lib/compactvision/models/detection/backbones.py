@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -156,7 +157,7 @@ def _chosen(name: str, places: Sequence[int] | None, count: int | None) -> tuple
     if not isinstance(places, (list, tuple)) or not places:
         raise ValueError(f"{name} must be a sequence of whole numbers, got {checks.shown(places)}")
     checks.whole(**{f"{name}[{place}]": value for place, value in enumerate(places)})
-    rising = all(later > sooner for sooner, later in zip(places, places[1:]))
+    rising = all(later > sooner for sooner, later in itertools.pairwise(places))
     if not rising or places[0] < 0 or (count is not None and places[-1] >= count):
         below = "" if count is None else f" below {count}"
         raise ValueError(f"{name} must be rising places from 0{below}, got {places}")
