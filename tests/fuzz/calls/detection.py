@@ -137,6 +137,7 @@ CALLS = {
 }
 AFTERWARDS: dict = {}
 FREE = {
+    "measure.detection.detected": ("batches:negative targets", "batches:targets out of range"),  # handed on
     f"{DATA}objects.objects": ("seed:-1",),
     f"{DATA}objects.load_objects": ("seed:-1",),
 }

@@ -15,6 +15,7 @@ from compactvision import _checks as checks
 from compactvision.measure.detection import Detections
 from compactvision.measure.state import evaluating
 from compactvision.models.detection.selection import select
+from compactvision.models.layers import refuse_images, refuse_kind
 from compactvision.models.segmentation.heads import refuse_channels, refuse_maps
 
 PRIOR = 0.01
@@ -105,6 +106,8 @@ class Detector(nn.Module):
 
     def forward(self, x: Tensor) -> Cells:
         """Map images (B, 3, H, W) to what all cells say."""
+        refuse_images(x, self.laterals)
+        refuse_kind(self.laterals[0].weight, x=x)
         levels = self.pyramid(self.backbone(x))
         parts = [self._level(each, stride) for each, stride in zip(levels, self.strides, strict=True)]
         logits, sides, centres, strides = zip(*parts, strict=True)
