@@ -19,6 +19,7 @@ MADE = "experiment.run.Run"  # by experiment.start; its methods are called
 LEFT_OUT = {
     "architectures.u_mixformer.rivals.OnMaps.forward": "takes maps one by one, which the decoder inside checks",
     "queue": "trainings of hours, called by its own command line, which tests/gpu_queue covers",
+    "data.bccd.load_bccd": "reads the files of the set alone, by their digest; tests/data damages them",
     "training.state.Callback": "hooks that do nothing",
     "training.losses.NonFiniteLoss": "raised, not called",
     "training.schedules.Rates": "made by fit",
@@ -29,6 +30,8 @@ LEFT_OUT = {
     "models.cells.genotype.Edge": "a named tuple, checked by what takes it",
     "models.cells.network.Cell": "made by CellNetwork, which is called",
     "models.cells.network.MixedCell": "made by SuperNetwork, which is called",
+    "models.detection.network.Cells": "a named tuple, checked by the loss",
+    "measure.detection.Detections": "a named tuple, checked by average_precision",
     "models.factorised.base": "base classes, whose layers are called",
     "models.factorised.factors": "the same",
     "factorization.admm_tensor_train.formats.Format": "a protocol, whose formats are called",

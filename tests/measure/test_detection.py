@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from compactvision import measure
-from compactvision.measure import Detections, average_precision
-from compactvision.measure import matching
+from compactvision.measure import Detections, average_precision, matching
+
 from oracles import detection as oracle
 
 

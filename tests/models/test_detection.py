@@ -8,10 +8,11 @@ from compactvision import measure, surgery
 from compactvision.data import boxes as placed
 from compactvision.models import detection, encoders
 from compactvision.models.detection import Cells, ChosenMaps, DetectionLoss, Detector, SwinMaps, ViTMaps
-from oracles import detection as oracle
 from torch import nn
 from torchvision.models import SwinTransformer, VisionTransformer
 from torchvision.ops import batched_nms, generalized_box_iou_loss, sigmoid_focal_loss
+
+from oracles import detection as oracle
 
 
 def swin():

@@ -34,10 +34,12 @@ class Batches:
     """Re-iterable batches ``(inputs, targets)`` of one epoch.
 
     The order of an epoch is a function of (seed, epoch), a sample's crop and flip are functions of (seed, epoch,
-    number of the sample in the set). Boxes are moved, clipped and, where less than a quarter is left, dropped with
-    the pixels (:func:`compactvision.data.boxes.moved`). Batch size and the place where a run was resumed change neither. Iterating uses
+    number of the sample in the set). Batch size and the place where a run was resumed change neither. Iterating uses
     the epoch last given to :meth:`set_epoch` (0 at first) and does *not* advance it: two loops without ``set_epoch``
     in between give the same batches. ``fit`` calls ``set_epoch``.
+
+    Boxes move with the pixels: they are clipped, and dropped where less than a quarter of them is left, see
+    :func:`compactvision.data.boxes.moved`.
 
     Parameters
     ----------

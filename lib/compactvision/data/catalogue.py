@@ -46,7 +46,7 @@ EMBEDDED = {  # images, classes, licence
     "scenes": ("any number, 32x32 RGB with masks", 6, scenes.LICENCE),
     "composed": ("any number, 128x128 RGB with masks", 7, scenes.LICENCE),
     "far_cue": ("any number, 64x64 RGB with masks", 5, scenes.LICENCE),
-    "objects": ("any number, 64x64 RGB with boxes", 4, scenes.LICENCE),
+    "objects": ("any number, 64x64 RGB with boxes", 3, scenes.LICENCE),
     "curves": ("any number, 64x64 grey", 2, curves.LICENCE),
     "digits": ("1,348 + 449, 8x8 grey", 10, digits.LICENCE),
     "photos": ("6, of any size, RGB", 6, photos.LICENCE),

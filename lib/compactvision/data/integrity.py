@@ -52,7 +52,7 @@ def official_digests(folder: Path, files: dict[str, str]) -> None:
 
 
 def digest_of_all(files: Sequence[Path], digest: str, what: str) -> None:
-    """Check the SHA-256 of files one after the other; ``DataError`` where one is missing or unreadable, or all differ."""
+    """Check the SHA-256 of files one after the other; ``DataError`` where one is missing or the whole has changed."""
     found = hashlib.sha256()
     for path in files:
         found.update(read_bytes(path))

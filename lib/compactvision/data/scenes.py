@@ -144,8 +144,8 @@ class Scenes:
         Parameters
         ----------
         targets : ``"labels"`` (N, C) float32 of 0 and 1; ``"class"`` (N,) int64, which needs exactly one object in each
-            image; ``"segmentation"`` (N, S, S) int64 with the background as class 0; ``"boxes"`` (N, M, 5) float32 boxes
-            with classes, see :mod:`compactvision.data.boxes`.
+            image; ``"segmentation"`` (N, S, S) int64 with the background as class 0; ``"boxes"`` (N, M, 5) float32
+            boxes with classes, see :mod:`compactvision.data.boxes`.
         by : attribute, or attributes, that make up a class.
 
         Raises

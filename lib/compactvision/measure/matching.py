@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 AT_ONCE = 2**22  # overlaps held at a time
@@ -32,7 +34,7 @@ def matched(found: np.ndarray, true: np.ndarray, limits: np.ndarray) -> np.ndarr
     counts, sizes = np.bincount(mine[known], minlength=len(names)), np.bincount(owner.reshape(-1), minlength=len(names))
     order = np.argsort(-counts, kind="stable")  # groups of like size share a chunk, and little is padding
     starts = _steps(counts[order], sizes[order])
-    for begin, end in zip(starts, starts[1:]):
+    for begin, end in itertools.pairwise(starts):
         groups = order[begin:end]
         groups = groups[counts[groups] > 0]
         if len(groups):

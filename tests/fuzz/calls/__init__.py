@@ -9,6 +9,7 @@ from . import (
     attention,
     cells,
     collaborative_compression,
+    detection,
     explanation,
     ground,
     pruning,
@@ -30,6 +31,7 @@ CALLS = {
     **afidaf.CALLS,
     **attention.CALLS,
     **segmentation_data.CALLS,
+    **detection.CALLS,
     **rarts.CALLS,
     **top.CALLS,
 }
@@ -44,6 +46,7 @@ AFTERWARDS = {
     **afidaf.AFTERWARDS,
     **attention.AFTERWARDS,
     **segmentation_data.AFTERWARDS,
+    **detection.AFTERWARDS,
     **rarts.AFTERWARDS,
     **top.AFTERWARDS,
 }
@@ -58,6 +61,7 @@ FREE = {
     **afidaf.FREE,
     **attention.FREE,
     **segmentation_data.FREE,
+    **detection.FREE,
     **rarts.FREE,
     **top.FREE,
 }

@@ -9,8 +9,8 @@ Boxes of a batch are one padded tensor (B, M, 5), ``(x0, y0, x1, y1, class)`` in
 object, see :mod:`compactvision.data.boxes`.
 
 A backbone is a module that maps images (B, 3, H, W) to a list of maps (B, C_i, H_i, W_i), fine to coarse:
-:class:`SwinMaps` and :class:`ViTMaps` make one of torchvision's transformers, :class:`ChosenMaps` one of the encoders of
-this package, or of a network of timm made with ``features_only=True``.
+:class:`SwinMaps` and :class:`ViTMaps` make one of torchvision's transformers, :class:`ChosenMaps` one of the encoders
+of this package, or of a network of timm made with ``features_only=True``.
 """
 
 from compactvision.models.detection.backbones import ChosenMaps, SwinMaps, ViTMaps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.models import SwinTransformer, VisionTransformer
 
 from compactvision import _checks as checks
+from compactvision.models.layers import refuse_images
 
 
 class SwinMaps(nn.Module):
@@ -58,6 +60,7 @@ class SwinMaps(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map images (B, 3, H, W) to a list of maps, fine to coarse."""
+        refuse_images(x, self.features[0][0])
         found: list[Tensor] = []
         for place, layer in enumerate(self.features):
             x = layer(x)  # (B, H_i, W_i, C_i)
@@ -99,7 +102,8 @@ class ViTMaps(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map images (B, 3, S, S) to a list of one map (B, C, S / patch, S / patch)."""
-        if x.ndim != 4 or tuple(x.shape[2:]) != (self.size, self.size):
+        refuse_images(x, self.patches)
+        if tuple(x.shape[2:]) != (self.size, self.size):
             raise ValueError(f"x must be images (B, 3, {self.size}, {self.size}), got {checks.shown(x)}")
         grid = self.patches(x)  # (B, C, n, n)
         tokens = torch.cat([self.class_token.expand(len(x), -1, -1), grid.flatten(2).transpose(1, 2)], 1)
@@ -132,6 +136,7 @@ class ChosenMaps(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map images (B, 3, H, W) to the list of chosen maps, fine to coarse."""
+        refuse_images(x, self.network)
         maps = self.network(x)
         maps = [maps] if isinstance(maps, Tensor) else list(maps)
         if self.levels[-1] >= len(maps):
@@ -156,7 +161,7 @@ def _chosen(name: str, places: Sequence[int] | None, count: int | None) -> tuple
     if not isinstance(places, (list, tuple)) or not places:
         raise ValueError(f"{name} must be a sequence of whole numbers, got {checks.shown(places)}")
     checks.whole(**{f"{name}[{place}]": value for place, value in enumerate(places)})
-    rising = all(later > sooner for sooner, later in zip(places, places[1:]))
+    rising = all(later > sooner for sooner, later in itertools.pairwise(places))
     if not rising or places[0] < 0 or (count is not None and places[-1] >= count):
         below = "" if count is None else f" below {count}"
         raise ValueError(f"{name} must be rising places from 0{below}, got {places}")

@@ -91,7 +91,7 @@ class DetectionLoss:
     """Focal loss of all cells and classes over the number of positive cells, plus the mean GIoU loss of those.
 
     ``sum(focal) / n + box_weight * sum(1 - GIoU) / n``, where n is the number of cells of the batch that answer for an
-    object (see :func:`positives`), at least 1. A function ``(outputs, targets) -> scalar`` as ``training.fit`` takes it.
+    object (see :func:`positives`), at least 1. A function ``(outputs, targets) -> scalar``, as ``training.fit`` wants.
 
     Parameters
     ----------
@@ -110,7 +110,8 @@ class DetectionLoss:
     Examples
     --------
     >>> from compactvision.models.detection import Cells
-    >>> cells = Cells(torch.full((1, 1, 2), -4.6), torch.full((1, 1, 4), 2.0), torch.tensor([[4.0, 4]]), torch.tensor([4.0]))
+    >>> sides, centre, stride = torch.full((1, 1, 4), 2.0), torch.tensor([[4.0, 4]]), torch.tensor([4.0])
+    >>> cells = Cells(torch.full((1, 1, 2), -4.6), sides, centre, stride)
     >>> DetectionLoss()(cells, torch.tensor([[[2.0, 2, 6, 6, 1]]]))  # the box is right; 4.6 * 0.99^2 / 4 and a little
     tensor(1.1297)
     """

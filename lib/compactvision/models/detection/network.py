@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from compactvision import _checks as checks
 from compactvision.measure.detection import Detections
 from compactvision.measure.state import evaluating
 from compactvision.models.detection.selection import select
+from compactvision.models.layers import refuse_images, refuse_kind
 from compactvision.models.segmentation.heads import refuse_channels, refuse_maps
 
 PRIOR = 0.01
@@ -39,9 +41,10 @@ class Detector(nn.Module):
     """An anchor-free detector on any backbone, after FCOS :cite:p:`tian2019fcos`.
 
     Pyramid: each map passes a 1 x 1 convolution to ``width`` channels, and gets the next coarser level, enlarged by
-    copying, added :cite:p:`lin2017fpn`. Head, shared by all levels: two convolutions 3 x 3 with GroupNorm and ReLU, then
-    one 3 x 3 for the logits and one for the distances to the four sides, softplus times the level's stride. Unlike in
-    FCOS both share the two convolutions, there is no "centre-ness", and every level answers for objects of every size.
+    copying, added :cite:p:`lin2017fpn`. Head, shared by all levels: two convolutions 3 x 3 with GroupNorm and ReLU,
+    then one 3 x 3 for the logits and one for the distances to the four sides, softplus times the level's stride. Unlike
+    in FCOS both share the two convolutions, there is no "centre-ness", and every level answers for objects of every
+    size.
 
     Parameters
     ----------
@@ -103,6 +106,8 @@ class Detector(nn.Module):
 
     def forward(self, x: Tensor) -> Cells:
         """Map images (B, 3, H, W) to what all cells say."""
+        refuse_images(x, self.laterals)
+        refuse_kind(self.laterals[0].weight, x=x)
         levels = self.pyramid(self.backbone(x))
         parts = [self._level(each, stride) for each, stride in zip(levels, self.strides, strict=True)]
         logits, sides, centres, strides = zip(*parts, strict=True)
@@ -196,6 +201,6 @@ def _rising(strides: Sequence[int], count: int) -> tuple[int, ...]:
     if not isinstance(strides, (list, tuple)) or len(strides) != count:
         raise ValueError(f"strides must be {count} whole numbers, one for each map, got {checks.shown(strides)}")
     checks.counts(**{f"strides[{place}]": value for place, value in enumerate(strides)})
-    if any(later <= sooner for sooner, later in zip(strides, strides[1:])):
+    if any(later <= sooner for sooner, later in itertools.pairwise(strides)):
         raise ValueError(f"strides must rise, got {checks.shown(strides)}")
     return tuple(strides)
