@@ -143,22 +143,22 @@ def test_weight_norms_are_those_of_rows_and_columns():
 def test_copies_of_hidden_units_get_the_lowest_scores():
     """A unit split into two equal halves: each has half the gradient of the whole one, and closes first."""
     torch.manual_seed(3)
-    model = surgery.insert_scores(network(), ["hidden"])
-    second = model.features[1][0].mlp[3]
+    block = surgery.insert_scores(network().features[1][:1], ["hidden"])
+    first, second = block[0].mlp[0], block[0].mlp[3]
     with torch.no_grad():
-        second.weight.uniform_(-1, 1)
-        first = model.features[1][0].mlp[0]
-        first.weight[:8], first.bias[:8] = first.weight[8:16], first.bias[8:16]  # units 0 to 7 copy 8 to 15
-        second.weight[:, 8:16] /= 2
-        second.weight[:, :8] = second.weight[:, 8:16]
-    inputs = batches(1)[0][0]
-    whole = surgery.insert_scores(model, ["hidden"])  # what the network says with all taps open
-    target = whole(inputs).detach()
-    rule = lambda name, _: {} if "scores" in name else None  # noqa: E731
-    optimizer = torch.optim.SGD(training.parameter_groups(model, rule), lr=0.2)
-    search = sidt.DimensionSearch(0.002)
+        first.weight.normal_(0, 0.5)
+        second.weight.normal_().div_(second.weight.norm(dim=0))  # all units speak equally loud
+        first.weight[:4], first.bias[:4] = first.weight[4:8], first.bias[4:8]  # units 0 to 3 copy 4 to 7
+        second.weight[:, 4:8] /= 2
+        second.weight[:, :4] = second.weight[:, 4:8]
+    inputs = torch.randn(32, 4, 4, 8, dtype=torch.float64)
+    target = block(inputs).detach()  # what it says with all taps open
+    optimizer = torch.optim.SGD(
+        training.parameter_groups(block, lambda name, _: {} if "scores" in name else None), lr=0.5
+    )
+    search = sidt.DimensionSearch(0.02)
     training.fit(
-        model,
+        block,
         [(inputs, target)] * 60,
         epochs=1,
         loss=F.mse_loss,
@@ -166,5 +166,6 @@ def test_copies_of_hidden_units_get_the_lowest_scores():
         callbacks=[search],
         progress=False,
     )
-    found = surgery.block_scores(model)["features.1.0"]["hidden"].detach()
-    assert float(found[:16].mean()) < float(found[16:].mean()) - 0.02
+    found = surgery.block_scores(block)["0"]["hidden"].detach()
+    lowest = set(found.argsort()[:8].tolist())
+    assert len(lowest & set(range(8))) >= 6  # by chance 2 of 32

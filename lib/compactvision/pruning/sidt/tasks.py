@@ -24,7 +24,6 @@ from compactvision.models.detection import DetectionLoss, Detector, SwinMaps
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 CLASSES = 10
-TEST_PICTURES = 1000
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,8 @@ class Task:
         Pixels of a picture's side.
     pictures : int
         Training pictures of an epoch of search or tuning.
+    judged : int
+        Pictures of a test.
     batch_size : int
     loss : callable (outputs, targets) -> scalar Tensor
     measured : str
@@ -50,16 +51,17 @@ class Task:
     name: str
     side: int
     pictures: int
+    judged: int
     batch_size: int
     loss: Callable
     measured: str
     options: tuple[tuple[str, object], ...]
 
     def load(self, train: bool, seed: int, n: int | None = None) -> ImageSet:
-        """Return pictures of a seed: ``pictures`` to train on, or 1,000 to test on, or ``n``."""
+        """Return pictures of a seed: ``pictures`` to train on, or ``judged`` to test on, or ``n``."""
         checks.flags(train=train)
         dataset = "glyphs" if self.name == "naming" else "glyph_boxes"
-        n = (self.pictures if train else TEST_PICTURES) if n is None else n
+        n = (self.pictures if train else self.judged) if n is None else n
         return data.load(dataset, train=train, n=n, seed=seed, **dict(self.options))
 
     def batches(self, pictures: ImageSet, seed: int, device: str | torch.device | None = None) -> Batches:
@@ -79,8 +81,8 @@ class Task:
 
 
 TASKS = {
-    "naming": Task("naming", 32, 2400, 64, F.cross_entropy, "accuracy", (("difficulty", "easy"),)),
-    "boxes": Task("boxes", 64, 800, 32, DetectionLoss(), "ap", ()),
+    "naming": Task("naming", 32, 2400, 1000, 64, F.cross_entropy, "accuracy", (("difficulty", "easy"),)),
+    "boxes": Task("boxes", 64, 640, 400, 32, DetectionLoss(), "ap", ()),
 }
 
 
