@@ -54,6 +54,26 @@ def test_each_step_is_the_optimisers_and_then_the_proximal_one():
         torch.testing.assert_close(parameter, slow.state_dict()[name], rtol=1e-10, atol=1e-12)
 
 
+def test_under_adam_the_penalty_is_rescaled_as_the_gradient_is():
+    scored = surgery.insert_scores(network())
+    optimizer = optimizer_of(scored, kind=torch.optim.AdamW)
+    kept = {}
+
+    class Before:  # the optimiser's step is known before the search takes its own
+        def on_step(self, state):
+            kept.update({k: v.detach().clone() for k, v in state.model.named_parameters() if "scores" in k})
+
+    callbacks = [Before(), sidt.DimensionSearch(0.3)]
+    training.fit(scored, batches(1), epochs=1, optimizer=optimizer, callbacks=callbacks, progress=False)
+    for name, parameter in scored.named_parameters():
+        if "scores" not in name:
+            continue
+        gradient = optimizer.state[parameter]["exp_avg"] / (1 - 0.9)  # of the only step
+        size = 0.3 * 0.05 / (gradient.abs() + 1e-8)
+        expected = kept[name].sign() * (kept[name].abs() - size).clamp(min=0)
+        torch.testing.assert_close(parameter, expected, rtol=1e-8, atol=1e-10)
+
+
 def test_without_a_penalty_it_is_plain_training():
     scored, _ = searched(0.0)
     plain = surgery.insert_scores(network())

@@ -135,7 +135,7 @@ def step_size(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> Tens
     The learning rate for SGD; for Adam and AdamW that over ``sqrt(v / (1 - beta_2^t)) + eps``.
     """
     group, state = group_of(optimizer, parameter), optimizer.state.get(parameter, {})
-    rate = torch.as_tensor(float(group["lr"])).to(parameter).expand_as(parameter)
+    rate = parameter.detach().new_tensor(float(group["lr"])).expand_as(parameter)
     if "exp_avg_sq" not in state:
         return rate
     mean_square = state["exp_avg_sq"] / (1 - group["betas"][1] ** float(state["step"]))
