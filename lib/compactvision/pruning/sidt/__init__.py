@@ -13,7 +13,7 @@ not need to 0, and what has the lowest is cut, kind by kind::
 Equation numbers are those of the chapter.
 """
 
-from . import counts, selection, tasks
+from . import counts, selection, tasks, whole
 from .rivals import weight_norms
 from .search import DimensionSearch, score_rule
 from .selection import random_of_same_widths, random_scores, same_widths, select
@@ -29,4 +29,5 @@ __all__ = [
     "selection",
     "tasks",
     "weight_norms",
+    "whole",
 ]
