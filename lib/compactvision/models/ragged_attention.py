@@ -237,7 +237,7 @@ class RaggedAttention(nn.Module):
         rate = self.attention_dropout if self.training else 0.0
         if self.window is None:
             found = F.scaled_dot_product_attention(query, key, value, dropout_p=rate, scale=self.scale)
-        elif self.training or len(self.scores) or self.query_size != self.value_size:
+        elif not self._fused():
             found = self._in_windows(query, key, mask)
             found = F.dropout(found, rate, self.training).matmul(value)  # (B, h, N, e)
         else:
@@ -245,6 +245,11 @@ class RaggedAttention(nn.Module):
             found = F.scaled_dot_product_attention(query, key, value, attn_mask=added, scale=self.scale)
         found = F.linear(found.transpose(1, 2).flatten(2), project, self.proj.bias)
         return F.dropout(found, self.dropout, self.training)
+
+    def _fused(self) -> bool:
+        """Whether windows run as one fused product: in evaluation, without scores; exporters do not take its layout."""
+        plain = not self.training and not len(self.scores) and not torch.compiler.is_compiling()
+        return plain and self.query_size == self.value_size
 
     def _bias(self, places: int) -> Tensor:
         """Return the bias of each relative position, (h, N, N)."""
