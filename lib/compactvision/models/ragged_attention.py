@@ -16,11 +16,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compactvision import _checks as checks
+from compactvision.models.head_sizes import (
+    MOST,
+    checked_pair,
+    checked_sizes,
+    is_ragged,
+    padded_places,
+    padded_sizes,
+)
 from compactvision.models.layers import refuse_kind
 from compactvision.models.scored_linear import selects
 from compactvision.models.window_grid import relative_index
 
-MOST = 2**20  # rows of a layer, inputs that it selects from
 KINDS = ("qk", "v", "input")
 
 
@@ -81,8 +88,8 @@ class RaggedAttention(nn.Module):
                 raise ValueError(f"{name} must be from 0 to 1, got {rate}")
         self.width, self.scale = width, float(scale)
         self.query_sizes, self.value_sizes = (
-            _sizes(query_sizes, 0, "query_sizes"),
-            _sizes(value_sizes, 1, "value_sizes"),
+            checked_sizes(query_sizes, 0, "query_sizes"),
+            checked_sizes(value_sizes, 1, "value_sizes"),
         )
         if len(self.query_sizes) != len(self.value_sizes):
             raise ValueError(f"value_sizes must have {len(self.query_sizes)} heads, got {len(self.value_sizes)}")
@@ -107,8 +114,8 @@ class RaggedAttention(nn.Module):
         self.register_buffer("selection", None if reads is None else torch.arange(reads))
 
     def _windows(self, window: Sequence[int] | None, shift: Sequence[int]) -> None:
-        self.window = None if window is None else _pair(window, 1, "window")
-        self.shift = _pair(shift, 0, "shift")
+        self.window = None if window is None else checked_pair(window, 1, "window")
+        self.shift = checked_pair(shift, 0, "shift")
         if self.window is None:
             if any(self.shift):
                 raise ValueError(f"shift needs a window, got {self.shift}")
@@ -122,13 +129,12 @@ class RaggedAttention(nn.Module):
 
     def _pad(self, queries: int, values: int) -> None:
         """Say which row of ``qkv``, and column of ``proj``, stands where once heads are padded; the last is zeros."""
-        ragged = {*self.query_sizes} != {self.query_size} or {*self.value_sizes} != {self.value_size}
         rows = columns = None
-        if ragged:
+        if is_ragged(self.query_sizes, self.value_sizes):
             nothing = 2 * queries + values
-            places = [_padded(self.query_sizes, self.query_size, start, nothing) for start in (0, queries)]
-            rows = torch.cat([*places, _padded(self.value_sizes, self.value_size, 2 * queries, nothing)])
-            columns = _padded(self.value_sizes, self.value_size, 0, values)
+            places = [padded_places(self.query_sizes, self.query_size, start, nothing) for start in (0, queries)]
+            rows = torch.cat([*places, padded_places(self.value_sizes, self.value_size, 2 * queries, nothing)])
+            columns = padded_places(self.value_sizes, self.value_size, 0, values)
         self.register_buffer("rows", rows)
         self.register_buffer("columns", columns)
 
@@ -152,13 +158,13 @@ class RaggedAttention(nn.Module):
 
     @property
     def query_size(self) -> int:
-        """Dimensions that each head's queries are padded to, at least 1."""
-        return max(1, *self.query_sizes)
+        """Dimensions that each head's queries are padded to."""
+        return padded_sizes(self.query_sizes, self.value_sizes)[0]
 
     @property
     def value_size(self) -> int:
         """Dimensions that each head's values are padded to."""
-        return max(self.value_sizes)
+        return padded_sizes(self.query_sizes, self.value_sizes)[1]
 
     def description(self) -> dict[str, Any]:
         """Return what :meth:`from_description` needs."""
@@ -231,24 +237,42 @@ class RaggedAttention(nn.Module):
         rate = self.attention_dropout if self.training else 0.0
         if self.window is None:
             found = F.scaled_dot_product_attention(query, key, value, dropout_p=rate, scale=self.scale)
-        else:
+        elif not self._fused():
             found = self._in_windows(query, key, mask)
             found = F.dropout(found, rate, self.training).matmul(value)  # (B, h, N, e)
+        else:
+            added = self._added(query, mask)
+            found = F.scaled_dot_product_attention(query, key, value, attn_mask=added, scale=self.scale)
         found = F.linear(found.transpose(1, 2).flatten(2), project, self.proj.bias)
         return F.dropout(found, self.dropout, self.training)
 
-    def _in_windows(self, query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
-        """Return the attention weights (B, h, N, N)."""
-        places = query.shape[2]
+    def _fused(self) -> bool:
+        """Whether windows run as one fused product: in evaluation, without scores; exporters do not take its layout."""
+        plain = not self.training and not len(self.scores) and not torch.compiler.is_compiling()
+        return plain and self.query_size == self.value_size
+
+    def _bias(self, places: int) -> Tensor:
+        """Return the bias of each relative position, (h, N, N)."""
         if places != self.window[0] * self.window[1]:
             raise ValueError(f"x must have the {self.window[0] * self.window[1]} places of a window, got {places}")
         bias = self.relative_position_bias_table[self.relative_position_index]
-        bias = bias.unflatten(0, (places, places)).permute(2, 0, 1)  # (h, N, N)
+        return bias.unflatten(0, (places, places)).permute(2, 0, 1)
+
+    def _in_windows(self, query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the attention weights (B, h, N, N), step by step as torchvision and timm do."""
+        bias = self._bias(query.shape[2])
         logits = (query * self.scale).matmul(key.transpose(2, 3))
         if mask is None:
             return torch.softmax(logits + bias, dim=3)
         logits = logits.unflatten(0, (-1, mask.shape[0])) + (bias + mask.unsqueeze(1))  # (images, windows, h, N, N)
         return torch.softmax(logits, dim=4).flatten(0, 1)
+
+    def _added(self, query: Tensor, mask: Tensor | None) -> Tensor:
+        """Return what a fused product adds to the logits: (1 or B, h, N, N)."""
+        added = self._bias(query.shape[2]).unsqueeze(0)
+        if mask is not None:
+            added = (added + mask.unsqueeze(1)).repeat(query.shape[0] // mask.shape[0], 1, 1, 1)
+        return added.to(query.dtype)
 
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors) -> None:
         """Refuse indices that are not those of these sizes: a file may be damaged."""
@@ -269,32 +293,3 @@ class RaggedAttention(nn.Module):
             with torch.device("cpu"):
                 own = getattr(type(self).from_description(self.description()), name)
         return torch.equal(found.cpu(), own.cpu())
-
-
-def _padded(sizes: Sequence[int], largest: int, start: int, nothing: int) -> Tensor:
-    """Index of each row once each head has the largest size, (heads * largest,); ``nothing`` where it is padded."""
-    size = torch.tensor(sizes)
-    place = torch.arange(largest)
-    index = start + (size.cumsum(0) - size).unsqueeze(1) + place  # (heads, largest)
-    return torch.where(place < size.unsqueeze(1), index, nothing).flatten()
-
-
-def _sizes(sizes: Sequence[int], least: int, name: str) -> tuple[int, ...]:
-    if not isinstance(sizes, (tuple, list)) or not 0 < len(sizes) <= MOST:
-        raise ValueError(f"{name} must be a sequence of whole numbers, got {checks.shown(sizes)}")
-    for place, size in enumerate(sizes):
-        checks.whole(**{f"{name}[{place}]": size})
-        if size < least:
-            raise ValueError(f"{name}[{place}] must be at least {least}, got {size}")
-    if max(sizes) * len(sizes) > MOST:
-        raise ValueError(f"{name} must have at most {MOST} rows with padding, got {max(sizes) * len(sizes)}")
-    return tuple(int(size) for size in sizes)
-
-
-def _pair(pair: Sequence[int], least: int, name: str) -> tuple[int, int]:
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-        raise ValueError(f"{name} must be two whole numbers, got {checks.shown(pair)}")
-    checks.whole(**{f"{name}[0]": pair[0], f"{name}[1]": pair[1]})
-    if min(pair) < least:
-        raise ValueError(f"{name} must be at least {least}, got {tuple(pair)}")
-    return int(pair[0]), int(pair[1])

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from compactvision import _checks as checks
+from compactvision.models.head_sizes import padded_sizes
 from compactvision.surgery import Block
 
 
@@ -139,7 +140,7 @@ def block_macs(shape: BlockShape, tokens: int | tuple[int, int], *, executed: bo
     tokens : int or tuple of int
         N, class token included; for windows the rows and columns of the map.
     executed : bool, default False
-        Count heads of unequal sizes as they run: padded with zeros to the largest.
+        Count heads of unequal sizes as they run, padded with zeros.
 
     Raises
     ------
@@ -155,9 +156,7 @@ def block_macs(shape: BlockShape, tokens: int | tuple[int, int], *, executed: bo
     checks.flags(executed=executed)
     q, v = shape.queries, shape.values
     if executed:
-        heads = len(shape.value_sizes)
-        ragged = len({*shape.query_sizes}) > 1 or len({*shape.value_sizes}) > 1 or 0 in shape.query_sizes
-        q, v = (heads * max(1, *shape.query_sizes), heads * max(shape.value_sizes)) if ragged else (q, v)
+        q, v = (len(shape.value_sizes) * size for size in padded_sizes(shape.query_sizes, shape.value_sizes))
     inner, padded, seen = _tokens(shape, tokens)
     linear = padded * (shape.attention_input * (2 * q + v) + v * shape.width)
     return linear + padded * seen * (q + v) + inner * shape.hidden * (shape.mlp_input + shape.width)
