@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from compactvision import data
 from compactvision.data import boxes
 from compactvision.data.glyph_boxes import load_glyph_boxes
@@ -10,7 +9,8 @@ from compactvision.data.glyph_boxes import load_glyph_boxes
 
 def test_a_small_set_is_the_beginning_of_a_larger_one():
     small, large = load_glyph_boxes(n=5, seed=3), load_glyph_boxes(n=70, seed=3)
-    assert torch.equal(small.images, large.images[:5]) and torch.equal(small.targets, large.targets[:5])
+    assert torch.equal(small.images, large.images[:5])
+    assert torch.equal(small.targets, large.targets[:5])
 
 
 def test_parts_and_seeds_differ():
@@ -21,7 +21,8 @@ def test_parts_and_seeds_differ():
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_as_many_objects_as_asked_for_each_in_a_cell_of_its_own(count):
     found = load_glyph_boxes(n=40, objects=(count, count)).targets
-    assert bool(boxes.present(found).all()) and found.shape == (40, count, 5)
+    assert bool(boxes.present(found).all())
+    assert found.shape == (40, count, 5)
     cell = (found[..., :2] // 32).int()
     assert torch.equal(cell, ((found[..., 2:4] - 1) // 32).int())
     places = cell[..., 0] + 2 * cell[..., 1]
@@ -31,7 +32,8 @@ def test_as_many_objects_as_asked_for_each_in_a_cell_of_its_own(count):
 def test_numbers_of_objects_and_classes_are_spread():
     found = load_glyph_boxes(n=600).targets
     counts = boxes.present(found).sum(1).bincount(minlength=4)
-    assert counts[0] == 0 and int(counts[1:].min()) > 150
+    assert counts[0] == 0
+    assert int(counts[1:].min()) > 150
     classes = found[boxes.present(found)][:, 4].long().bincount(minlength=10)
     assert int(classes.min()) > 60
 
@@ -48,7 +50,8 @@ def test_inside_a_box_the_picture_departs_from_its_ground_and_outside_it_does_no
 
 def test_it_is_in_the_catalogue():
     pictures = data.load("glyph_boxes", train=False, n=2)
-    assert pictures.name == "glyph_boxes/test" and pictures.boxes
+    assert pictures.name == "glyph_boxes/test"
+    assert pictures.boxes
 
 
 @pytest.mark.parametrize("objects", [(0, 2), (2, 1), (1, 5), 3, (1, 2, 3), (1.5, 2), None])
