@@ -1,4 +1,4 @@
-"""How the whole networks of the chapter are trained; ``python -m compactvision.whole_networks`` does it and stores them."""
+"""How the chapter's whole networks are trained; ``python -m compactvision.whole_networks`` does it, and stores them."""
 
 from __future__ import annotations
 
