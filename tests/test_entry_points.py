@@ -35,6 +35,15 @@ ENTRY_POINTS = {
         "scales_at_zero",
     },
     "pruning.rvsm_sparsity": {"RelaxedSplitting"},
+    "pruning.sidt": {
+        "DimensionSearch",
+        "random_of_same_widths",
+        "random_scores",
+        "same_widths",
+        "score_rule",
+        "select",
+        "weight_norms",
+    },
     "search.rarts": {"Block", "darts_", "rarts_", "search", "single_level_", "width_search"},
 }
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torchvision
 from compactvision import measure, surgery
+from compactvision.pruning import sidt
 from torch import nn
 
 from conftest import REPOSITORY
@@ -213,6 +214,18 @@ def test_a_filter_in_the_last_block(run):
     kernels = found["kernels"]
     assert kernels.shape == (2, 512, 7, 7)
     assert not torch.allclose(kernels[0], kernels[1])  # made from the picture
+
+
+def test_dimensions_of_a_transformer(readers, run):
+    torch.manual_seed(1)
+    readers["model"] = torchvision.models.SwinTransformer([4, 4], 48, [2, 2], [3, 6], [7, 7], num_classes=10)
+    found, _ = run("sidt")
+    whole, small = found["model"], found["small"]
+    assert found["logits"].shape == (2, 10)
+    assert measure.parameters(small) < 0.75 * measure.parameters(whole)
+    masked = surgery.mask_dimensions(found["scored"], found["keep"])
+    assert relative(outputs(small, found["images"]), outputs(masked, found["images"])) < 1e-4
+    assert isinstance(found["search"], sidt.DimensionSearch)
 
 
 def test_maps(run):

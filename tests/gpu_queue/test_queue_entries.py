@@ -19,6 +19,7 @@ NOT_PREPARED = {  # claims about training that need other data than CIFAR-10, or
     "nat_plus_plus": {"papers-schedule"},
     "rarts": {"sixty-per-cent", "cifar-accuracy", "imagenet-transfer", "nats-bench"},
     "rvsm_sparsity": {"papers-accuracy", "papers-zeros"},
+    "sidt": {"paper-cifar100", "paper-coco"},
     "u_mixformer": {"ade20k-b0", "cityscapes-b0", "robustness"},
     "unit_ablation": {"places-and-imagenet"},
     "xgrad_cam": {"imagenet-sensitivity", "imagenet-localisation"},

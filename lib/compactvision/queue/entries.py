@@ -119,6 +119,7 @@ ENTRIES: tuple[Entry, ...] = (
     _full("u_mixformer", 9),
     _full("rarts", 5),
     _full("afidaf", 9),
+    _full("sidt", 12),
     _slimming("densenet40", 38, 5),
     _baseline("googlenet", 25, 6),
     _baseline("densenet40", 50, 5),
