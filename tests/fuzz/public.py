@@ -18,6 +18,7 @@ OPTIONS_OF_LOAD = ("data.glyphs.load_glyphs", "data.scenes.scenes", "data.scenes
 MADE = "experiment.run.Run"  # by experiment.start; its methods are called
 LEFT_OUT = {
     "architectures.u_mixformer.rivals.OnMaps.forward": "takes maps one by one, which the decoder inside checks",
+    "pruning.sidt.whole.fit": "trains for minutes by a recipe; what it calls is called",
     "queue": "trainings of hours, called by its own command line, which tests/gpu_queue covers",
     "data.bccd.load_bccd": "reads the files of the set alone, by their digest; tests/data damages them",
     "training.state.Callback": "hooks that do nothing",

@@ -16,6 +16,7 @@ from . import (
     rarts,
     redesign,
     segmentation_data,
+    sidt,
     tensor_trains,
     top,
 )
@@ -32,6 +33,7 @@ CALLS = {
     **attention.CALLS,
     **segmentation_data.CALLS,
     **detection.CALLS,
+    **sidt.CALLS,
     **rarts.CALLS,
     **top.CALLS,
 }
@@ -47,6 +49,7 @@ AFTERWARDS = {
     **attention.AFTERWARDS,
     **segmentation_data.AFTERWARDS,
     **detection.AFTERWARDS,
+    **sidt.AFTERWARDS,
     **rarts.AFTERWARDS,
     **top.AFTERWARDS,
 }
@@ -62,6 +65,7 @@ FREE = {
     **attention.FREE,
     **segmentation_data.FREE,
     **detection.FREE,
+    **sidt.FREE,
     **rarts.FREE,
     **top.FREE,
 }

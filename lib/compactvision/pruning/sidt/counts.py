@@ -244,6 +244,8 @@ def swin_macs(
     4490566656
     """
     blocks = list(_blocks(shape, blocks))
+    if not isinstance(size, (tuple, list)) or len(size) != 2:
+        raise ValueError(f"size must be (height, width), got {checks.shown(size)}")
     checks.counts(**{"size[0]": size[0], "size[1]": size[1]})
     grid = size[0] // shape.patch, size[1] // shape.patch
     total = grid[0] * grid[1] * 3 * shape.patch**2 * shape.width

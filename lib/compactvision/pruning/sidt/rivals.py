@@ -41,6 +41,8 @@ def weight_norms(model: nn.Module, kinds: Iterable[str] = KINDS) -> ScoresByBloc
     {'qk': (3, 16), 'v': (3, 16), 'hidden': (192,), 'attention_input': (48,), 'mlp_input': (48,)}
     """
     checks.networks(model=model)
+    if isinstance(kinds, (str, bytes)) or not isinstance(kinds, Iterable):
+        raise ValueError(f"kinds must be a sequence of words, got {checks.shown(kinds)}")
     kinds = tuple(kinds)
     for kind in kinds:
         checks.one_of(KINDS, **{"kinds (each)": kind})
