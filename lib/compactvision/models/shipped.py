@@ -38,8 +38,8 @@ def pretrained(name: str) -> nn.Module:
     ----------
     name : str
         One of :func:`available`: "resnet20_cifar10", "resnet56_cifar10", "resnet20_glyphs" or "small_cnn_glyphs", whose
-        inputs are normalised as ``compactvision.data.load`` of that set does. Or "efficientnet_lite0", trained on ImageNet: inputs
-        are (B, 3, 224, 224), resized and cropped as ``data.load("photos")`` does and normalised to
+        inputs are normalised as ``compactvision.data.load`` of that set does. Or "efficientnet_lite0", trained on
+        ImageNet: inputs are (B, 3, 224, 224), resized and cropped as ``data.load("photos")`` does and normalised to
         ``(images - 127) / 128`` for pixels in 0..255; the logits' order is that of ``imagenet_classes()``. Its weights
         are a package (extra ``imagenet``).
 
