@@ -39,6 +39,7 @@ def site(repo):
     if not (folder / "index.html").is_file():
         steps = (
             [sys.executable, "-m", "compactvision", "scorecard", "--pages", "book/generated"],
+            [sys.executable, "-m", "compactvision.in_browser", "book/generated/try-it.html"],
             [sys.executable, "-m", "jupyter_book", "build", ".", "--warningiserror", "--keep-going", "--quiet"],
         )
         for step in steps:
