@@ -172,7 +172,7 @@ function cutWorker(library, scope) {
   // One question at a time; what changes meanwhile is asked afterwards.
   let busy = false, waiting = false;
   function ask() {
-    part("share").textContent = `${part("budget").value} % of the MACs`;
+    part("share").textContent = `${part("budget").value} % of MACs`;
     part("lots").disabled = rule() !== "random";
     waiting = busy;
     if (busy) return;
@@ -225,21 +225,21 @@ function cutWorker(library, scope) {
     part("says").textContent = `${what} Whole network (pale): ${whole}. Cut network (blue): ${cut}.`;
   }
 
-  const across = (macs) => 40 + 306 * macs, up = (accuracy) => 182 - 170 * accuracy;
+  const across = (macs) => 44 + 292 * macs, up = (accuracy) => 182 - 170 * accuracy;
 
   function curve() {
     const pieces = [0, 0.5, 1].flatMap((v) => [
-      draw("path", { d: `M40 ${up(v)}H346`, class: "grid" }),
-      draw("text", { x: 35, y: up(v) + 4, "text-anchor": "end" }, percent(v)),
+      draw("path", { d: `M44 ${up(v)}H336`, class: "grid" }),
+      draw("text", { x: 39, y: up(v) + 4, "text-anchor": "end" }, percent(v)),
       draw("text", { x: across(v), y: 198, "text-anchor": "middle" }, percent(v)),
     ]);
     const guess = up(1 / known.classes.length);
     pieces.push(
-      draw("path", { d: "M40 12V182H346", class: "axis" }),
-      draw("path", { d: `M40 ${guess}H346`, class: "guess" }),
-      draw("text", { x: 344, y: guess - 4, "text-anchor": "end" }, "guessing"),
-      draw("text", { x: 193, y: 215, "text-anchor": "middle" }, "MACs left"),
-      draw("text", { x: 46, y: 22 }, "right"),
+      draw("path", { d: "M44 12V182H336", class: "axis" }),
+      draw("path", { d: `M44 ${guess}H336`, class: "guess" }),
+      draw("text", { x: 336, y: guess - 4, "text-anchor": "end" }, "guessing"),
+      draw("text", { x: 190, y: 215, "text-anchor": "middle" }, "MACs left"),
+      draw("text", { x: 50, y: 24 }, "answers right"),
     );
     for (const { x, y, ...kind } of tried.values()) {
       pieces.push(draw("path", { d: MARKS[kind.rule], transform: `translate(${x} ${y})`, "data-rule": kind.rule, "data-renewed": kind.renew }));
@@ -283,7 +283,7 @@ function cutWorker(library, scope) {
   root.querySelectorAll("[data-is=characters]").forEach((element) => { element.textContent = test.targets.length; });
   root.querySelectorAll("fieldset label").forEach((label) => {
     const kind = label.querySelector("input").value;
-    const mark = draw("svg", { viewBox: "-6 -6 12 12", class: "mark", "aria-hidden": "true" });
+    const mark = draw("svg", { viewBox: "-6 -6 12 12", class: "cv-try-mark", "aria-hidden": "true" });
     mark.append(draw("path", { d: MARKS[kind], "data-rule": kind, "data-renewed": "false" }));
     label.append(mark);
   });
