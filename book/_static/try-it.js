@@ -172,8 +172,8 @@ function cutWorker(library, scope) {
   // One question at a time; what changes meanwhile is asked afterwards.
   let busy = false, waiting = false;
   function ask() {
-    part("share").textContent = `${part("budget").value} % of MACs`;
-    part("lots").disabled = rule() !== "random";
+    part("share").textContent = `${part("budget").value}\u00a0% of MACs`;
+    part("lots").hidden = rule() !== "random";
     waiting = busy;
     if (busy) return;
     busy = true;
@@ -189,7 +189,7 @@ function cutWorker(library, scope) {
   });
 
   // ---- what came out
-  const percent = (value) => `${Math.round(100 * value)} %`;
+  const percent = (value) => `${Math.round(100 * value)}\u00a0%`;
 
   function row(name, write) {
     const [whole, cut] = root.answer.facts[name];
@@ -222,6 +222,7 @@ function cutWorker(library, scope) {
     const what = place < 0
       ? `Draw one of ${known.classes.join(" ")} into the frame.`
       : `Test character ${place + 1}: ${known.classes[test.targets[place]]}.`;
+    canvas.setAttribute("aria-label", place < 0 ? "What you have drawn, as both networks see it" : what);
     part("says").textContent = `${what} Whole network (pale): ${whole}. Cut network (blue): ${cut}.`;
   }
 
