@@ -41,14 +41,7 @@ def site(repo):
         steps = (
             [sys.executable, "-m", "compactvision", "scorecard", "--pages", "book/generated"],
             [sys.executable, "-m", "compactvision.in_browser", "book/generated/try-it.html"],
-            [
-                Path(sys.executable).with_name("jupyter-book"),
-                "build",
-                ".",
-                "--warningiserror",
-                "--keep-going",
-                "--quiet",
-            ],
+            [builder, "build", ".", "--warningiserror", "--keep-going", "--quiet"],
         )
         for step in steps:
             subprocess.run(step, cwd=repo, check=True)
