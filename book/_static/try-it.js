@@ -275,10 +275,17 @@ function cutWorker(library, scope) {
   }
 
   // ---- from file://, a worker can only be made of a text that the page holds
+  const failed = ({ message }) => { part("state").textContent = `The network could not run here: ${message}`; };
   const text = `(${cutWorker})((${cutNetwork})(), self)`;
-  const worker = new Worker(URL.createObjectURL(new Blob([text], { type: "text/javascript" })));
+  let worker;
+  try {
+    worker = new Worker(URL.createObjectURL(new Blob([text], { type: "text/javascript" })));
+  } catch (error) {
+    failed(error);
+    return;
+  }
   worker.onmessage = answered;
-  worker.onerror = (event) => { part("state").textContent = `The network could not run here: ${event.message}`; };
+  worker.onerror = failed;
   worker.postMessage({ ...known, weights: bytesOf(known.network.weights), test, renewal: { images: bytesOf(known.renewal.images) } });
 
   root.querySelectorAll("[data-is=characters]").forEach((element) => { element.textContent = test.targets.length; });

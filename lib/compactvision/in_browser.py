@@ -130,9 +130,9 @@ def payload() -> dict[str, Any]:
     }
 
 
-def page() -> str:
-    """Return the piece of HTML that the page includes: :func:`payload` as JSON in a script that nobody runs."""
-    text = json.dumps(payload(), separators=(",", ":")).replace("</", "<\\/")
+def page(content: dict[str, Any]) -> str:
+    """Return the piece of HTML that the page includes: a :func:`payload` as JSON in a script that nobody runs."""
+    text = json.dumps(content, separators=(",", ":")).replace("</", "<\\/")
     return f'<script type="application/json" id="cv-try-it-data">{text}</script>\n'
 
 
@@ -141,7 +141,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m compactvision.in_browser", description=main.__doc__)
     parser.add_argument("path", type=Path, metavar="PATH", help="book/generated/try-it.html, for the book")
     path = parser.parse_args(arguments).path
-    text = page()
+    text = page(payload())
     if not path.is_file() or path.read_bytes() != text.encode():
         write_text(path, text)
     sys.stdout.write(f"{path}\n")
