@@ -39,6 +39,7 @@ $(TEACH_STAMP): $(STAMP)
 
 generated: $(STAMP)
 	$(BIN)/python -m compactvision scorecard --pages book/generated
+	$(BIN)/python -m compactvision.in_browser book/generated/try-it.html
 
 book: generated ## build the whole book from the stored outputs, warnings as errors
 	$(BIN)/jupyter-book build . --warningiserror --keep-going

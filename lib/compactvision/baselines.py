@@ -45,6 +45,7 @@ RECIPES = {
     "resnet20_glyphs": Recipe("glyphs", 6, (("n", 10_000),), crop=2, flip=False, learning_rate=0.2),
     "resnet20_cifar10": Recipe("cifar10", 10),
     "resnet56_cifar10": Recipe("cifar10", 2, learning_rate=0.1, grown_from="resnet20_cifar10"),
+    "small_cnn_glyphs": Recipe("glyphs", 12, (("n", 20_000),), crop=2, flip=False, learning_rate=0.2),
 }
 
 

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from compactvision import _checks as checks
-from compactvision.models import imagenet_weights, resnet
+from compactvision.models import imagenet_weights, resnet, small
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 BUILDERS = {
     "resnet20_glyphs": resnet.resnet20,
     "resnet20_cifar10": resnet.resnet20,
     "resnet56_cifar10": resnet.resnet56,
+    "small_cnn_glyphs": partial(small.small_cnn, widths=(12, 24, 40, 64)),  # runs in the reader's browser
 }
 
 
@@ -35,9 +37,9 @@ def pretrained(name: str) -> nn.Module:
     Parameters
     ----------
     name : str
-        One of :func:`available`: "resnet20_cifar10", "resnet56_cifar10" or "resnet20_glyphs", whose inputs are
-        normalised as ``compactvision.data.load`` of that set does. Or "efficientnet_lite0", trained on ImageNet: inputs
-        are (B, 3, 224, 224), resized and cropped as ``data.load("photos")`` does and normalised to
+        One of :func:`available`: "resnet20_cifar10", "resnet56_cifar10", "resnet20_glyphs" or "small_cnn_glyphs", whose
+        inputs are normalised as ``compactvision.data.load`` of that set does. Or "efficientnet_lite0", trained on
+        ImageNet: inputs are (B, 3, 224, 224), resized and cropped as ``data.load("photos")`` does and normalised to
         ``(images - 127) / 128`` for pixels in 0..255; the logits' order is that of ``imagenet_classes()``. Its weights
         are a package (extra ``imagenet``).
 
