@@ -12,6 +12,7 @@ from compactvision import measure, surgery
 from compactvision.shrinking.folding import folded
 from compactvision.surgery import ChannelGraph, Plan
 from compactvision.surgery.apply import cut
+from compactvision.surgery.ranking import rank
 
 MACS_TOLERANCE, LATENCY_TOLERANCE = 0.01, 0.05
 ROUNDS = 15  # in which a plan's time is found
@@ -36,7 +37,8 @@ class Budget:
         """Return the widest plan within the budget; a ``ValueError`` says how near one can come."""
         options: dict[str, Any] = {"global_pruning": global_pruning}
         if self.name == "keep_macs":
-            return self._or_nearest(scores, {"keep_macs": self.value, **options})
+            plan = self._or_nearest(scores, {"keep_macs": self.value, **options})
+            return plan if self.met(self.reached(plan)) else filled(plan, scores, self.value)
         asked = self.value
         found = None
         for _ in range(3):
@@ -81,6 +83,17 @@ class Budget:
         """Whether a value is within 1 % (MACs) or 5 % (milliseconds) of the budget, or below as nothing had to go."""
         tolerance = MACS_TOLERANCE if self.name == "keep_macs" else LATENCY_TOLERANCE
         return abs(reached / self.value - 1) <= tolerance
+
+
+def filled(plan: Plan, scores: Mapping[str, Tensor], keep_macs: float) -> Plan:
+    """Return the plan with channels put back, the best first, as long as it stays within a share of the MACs."""
+    graph, kept = plan.graph, plan.kept.clone()
+    ranking = rank(graph, scores)
+    removed = (~kept).nonzero().flatten()
+    for unit in removed[torch.argsort(ranking.scores[removed], descending=True, stable=True)].tolist():
+        kept[unit] = True
+        kept[unit] = graph.cost(kept)[1] <= keep_macs * graph.macs
+    return Plan(graph, kept)
 
 
 def drawn_alike(plan: Plan, generator: torch.Generator) -> Plan:

@@ -54,16 +54,19 @@ def _pairs(model: nn.Module, example_inputs: ExampleInputs) -> dict[nn.Module, n
     """Return for each BatchNorm that can be folded the convolution in front of it."""
     convs = [module for module in model.modules() if type(module) is nn.Conv2d]
     others = [module for module in model.modules() if type(module) is not nn.Conv2d and not any(module.children())]
-    written: dict[int, tuple[nn.Module, Tensor]] = {}  # the tensor is held, so that no other gets its id
+    written: dict[int, nn.Module] = {}
+    held: list[object] = []  # so that no other tensor gets the id of one that was seen
     read: dict[int, list[nn.Module]] = {}
     runs: dict[nn.Module, int] = {}
 
     def behind(module: nn.Module, args: tuple, output: Tensor) -> None:
-        written[id(output)] = module, output
+        held.append(output)
+        written[id(output)] = module
 
     def before(module: nn.Module, args: tuple) -> None:
         runs[module] = runs.get(module, 0) + 1
         for each in args:
+            held.append(each)
             read.setdefault(id(each), []).append(module)
 
     handles = [conv.register_forward_hook(behind) for conv in convs]
@@ -75,7 +78,7 @@ def _pairs(model: nn.Module, example_inputs: ExampleInputs) -> dict[nn.Module, n
         for handle in handles:
             handle.remove()
     found = {}
-    for key, (conv, _) in written.items():
+    for key, conv in written.items():
         readers = read.get(key, [])
         if len(readers) == 1 and _folds(readers[0]) and runs[conv] == runs[readers[0]] == 1:
             found[readers[0]] = conv

@@ -9,9 +9,6 @@ from typing import Any
 
 from compactvision import _checks as checks
 
-COLUMNS = ("network", "metric", "parameters", "MACs", "ms (quartiles)", "remark")
-
-
 @dataclass(frozen=True)
 class Row:
     """One network, or one stage of it.
@@ -125,4 +122,7 @@ class Report:
 
     def measured(self, stages: Sequence[str] = ()) -> list[Row]:
         """Return the rows that have a metric, of these stages or of all."""
+        if isinstance(stages, (str, bytes)) or not isinstance(stages, Sequence):
+            raise ValueError(f"stages must be several names of stages, got {checks.shown(stages)}")
+        checks.texts(**{f"stages ({number})": stage for number, stage in enumerate(stages)})
         return [row for row in self.rows if row.metric is not None and (not stages or row.stage in stages)]

@@ -14,6 +14,7 @@ from . import (
     rarts,
     redesign,
     segmentation_data,
+    shrinking,
     tensor_trains,
     top,
 )
@@ -29,6 +30,7 @@ CALLS = {
     **afidaf.CALLS,
     **segmentation_data.CALLS,
     **rarts.CALLS,
+    **shrinking.CALLS,
     **top.CALLS,
 }
 AFTERWARDS = {
@@ -42,6 +44,7 @@ AFTERWARDS = {
     **afidaf.AFTERWARDS,
     **segmentation_data.AFTERWARDS,
     **rarts.AFTERWARDS,
+    **shrinking.AFTERWARDS,
     **top.AFTERWARDS,
 }
 FREE = {
@@ -55,6 +58,7 @@ FREE = {
     **afidaf.FREE,
     **segmentation_data.FREE,
     **rarts.FREE,
+    **shrinking.FREE,
     **top.FREE,
 }
 
