@@ -6,12 +6,7 @@ The sub-packages are floors; nothing imports upward: ``data``, ``models``, ``mea
 used. :func:`compress` makes a network of your own smaller.
 """
 
-from typing import TYPE_CHECKING
-
 from compactvision._lazy import lazy
-
-if TYPE_CHECKING:
-    from compactvision.shrinking import compress
 
 __version__ = "0.1.0"
 __all__ = [

@@ -7,7 +7,7 @@ from torch import nn
 
 
 def stripes(count, seed, classes=4, size=8):
-    """Return pictures (count, 1, size, size) with a bright stripe whose place is the class, in noise, and the classes."""
+    """Return pictures (count, 1, size, size) with a bright stripe, whose place is the class, in noise."""
     generator = torch.Generator().manual_seed(seed)
     targets = torch.randint(0, classes, (count,), generator=generator)
     pictures = torch.randn(count, 1, size, size, generator=generator) * 0.7

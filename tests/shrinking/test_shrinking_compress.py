@@ -132,7 +132,7 @@ def test_a_killed_run_goes_on_and_ends_alike(model, train, test, tmp_path):
 
 def test_the_journal_of_another_run_is_refused(model, train, test, tmp_path):
     compress(model, train, test, keep_macs=0.6, epochs=1, rivals=(), journal=tmp_path)
-    with pytest.raises(ValueError, match="journal: .* belongs to a different run: budget"):
+    with pytest.raises(ValueError, match=r"journal: .* belongs to a different run: budget"):
         compress(model, train, test, keep_macs=0.7, epochs=1, rivals=(), journal=tmp_path)
     with pytest.raises(ValueError, match="belongs to a different run: weights"):
         compress(network(3), train, test, keep_macs=0.6, epochs=1, rivals=(), journal=tmp_path)

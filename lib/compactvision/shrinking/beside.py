@@ -52,7 +52,7 @@ class Beside:
             self.networks["bf16"] = InFormat(session.model, torch.bfloat16).eval()
 
     def to_train(self, small: nn.Module) -> list[nn.Module]:
-        """Return the networks that are tuned, for an estimate of the time; random channels cost what the small one does."""
+        """Return the networks that are tuned, for an estimate of the time; random channels cost what others do."""
         found = [small] if "random" in self.asked else []
         found += [self.session.model] if "whole_tuned" in self.asked else []
         return found + ([self.networks["resolution"]] if "resolution" in self.networks else [])

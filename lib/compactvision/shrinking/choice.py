@@ -54,7 +54,7 @@ def restored(graph: ChannelGraph, held: dict[str, Any]) -> Choice:
 
 
 def choose(session: Session, budget: Budget, importance: Importance) -> Choice:
-    """Return the better of two plans: all groups thinned at one rate, or each as far as the scan says that it is cheap."""
+    """Return the better of two plans: all groups thinned at one rate, or each as far as it is cheap by the scan."""
     ranking = scan.ranked(budget.graph, importance)
     scores = {name: ranking.scores[units] for name, units in scan.writers_of(budget.graph)}
     by_rate = budget.plan(scores, global_pruning=False)

@@ -58,11 +58,13 @@ class Budget:
         except ValueError as error:
             if "out of reach" not in str(error):
                 raise
-            least = surgery.make_plan(self.graph, scores, keep={name: 1e-9 for name in self.graph.groups})
+            least = surgery.make_plan(self.graph, scores, keep=dict.fromkeys(self.graph.groups, 1e-9))
             near = f"{least.macs / self.graph.macs:.3f} of the MACs"
             if self.name == "latency_ms":
                 near = f"{self.milliseconds(least):.3g} ms ({near})"
-            raise ValueError(f"{self.name}={self.value:g} is out of reach: one channel a layer still has {near}") from error
+            raise ValueError(
+                f"{self.name}={self.value:g} is out of reach: one channel a layer still has {near}"
+            ) from error
 
     def milliseconds(self, plan: Plan, rounds: int = ROUNDS) -> float:
         """Return the time of a plan's network for one image, BatchNorm folded."""
@@ -113,5 +115,3 @@ def _keep_one_a_layer(graph: ChannelGraph, kept: Tensor) -> None:
         for units in (layer.reads, layer.writes):
             if not kept[units].any():
                 kept[units[0]] = True
-
-

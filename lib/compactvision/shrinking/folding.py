@@ -1,4 +1,4 @@
-"""BatchNorm folded into the convolutions in front of it, as every exporter does: what a network costs when it is used."""
+"""BatchNorm folded into the convolutions in front of it, as exporters do: what a network costs when it is used."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from compactvision import _checks as checks
 
+
 @dataclass(frozen=True)
 class Row:
     """One network, or one stage of it.
@@ -84,7 +85,7 @@ class Report:
         raise ValueError(f"stage must be one of {', '.join(row.stage for row in self.rows)}, got {stage!r}")
 
     def __str__(self) -> str:
-        """The table as text, with what follows from it."""
+        """Return the table as text, with what follows from it."""
         return self.to_markdown()
 
     def findings(self) -> list[str]:
@@ -115,7 +116,7 @@ class Report:
             raise ValueError(f"text is no report: {error}") from error
 
     def plot(self) -> Any:
-        """Return a figure: the metric of every network against its milliseconds, or its MACs where none were measured."""
+        """Return a figure: the metric of every network against its milliseconds, or MACs where those are missing."""
         from compactvision.shrinking.picture import draw
 
         return draw(self)

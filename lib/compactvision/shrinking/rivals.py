@@ -66,9 +66,9 @@ def _each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 def resolution_within(model: nn.Module, example: Tensor, macs: int) -> tuple[int, int]:
-    """Return the largest height and width, in the picture's proportions, at which the whole network has at most so many MACs.
+    """Return the largest height and width at which the whole network has at most so many MACs.
 
-    Chosen by counting, which has no noise.
+    The picture's proportions stay. Chosen by counting, which has no noise.
 
     Raises
     ------

@@ -98,7 +98,7 @@ def ranked(graph: ChannelGraph, importance: Importance | Scores) -> Ranking:
 
 
 def unit_scores(ranking: Ranking, curves: Mapping[str, Sequence[float]], shares: Sequence[float]) -> dict[str, Tensor]:
-    """Return scores by layer with which the cheapest loss for a multiply-accumulate goes first, in each group and over all.
+    """Return scores by layer with which goes first, in each group and over all, what costs least loss for a MAC.
 
     The score of a unit is the slope of its group's curve where it would be removed, over the MACs that it saves. Curves
     are made convex before, so that within a group the order of ``ranking`` stays; behind the last share the slope is
@@ -137,8 +137,8 @@ def convex_slopes(losses: Sequence[float], shares: Sequence[float]) -> list[floa
     for slope, length in pieces:
         merged.append([slope, length, 1])
         while len(merged) > 1 and merged[-2][0] > merged[-1][0]:
-            (s, l, n), (t, m, k) = merged[-2:]
-            merged[-2:] = [[(s * l + t * m) / (l + m), l + m, n + k]]
+            (s, width, n), (t, m, k) = merged[-2:]
+            merged[-2:] = [[(s * width + t * m) / (width + m), width + m, n + k]]
     slopes = [max(0.0, slope) for slope, _, number in merged for _ in range(int(number))]
     return [*slopes, 4 * slopes[-1] + 1e-3]
 

@@ -121,7 +121,7 @@ class Session:
         return steps
 
     def tune(self, network: nn.Module, name: str, reserve: float) -> tuple[nn.Module, str]:
-        """Return the network tuned by the one schedule of all, and what there is to say of it; it is trained in place."""
+        """Return the network, trained in place by the one schedule of all, and what there is to say of it."""
         stop = StopInTime(self.clock, reserve)
         held = [parameter for parameter in network.parameters() if parameter.requires_grad]
         if not held:

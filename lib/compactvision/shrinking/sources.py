@@ -123,5 +123,3 @@ def count(batches: Iterable) -> int:
         return len(batches)  # type: ignore[arg-type]
     except TypeError:
         return sum(1 for _ in batches)
-
-

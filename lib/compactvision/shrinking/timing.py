@@ -14,10 +14,10 @@ RUNS, WARMUP = 30, 5
 SMALL = ("cut", "reconstructed", "renewed", "tuned")
 
 
-def timed(session: Session, small: nn.Module, beside: Beside) -> int:
+def timed(session: Session, small: nn.Module, beside: Beside | None) -> int:
     """Enter milliseconds in the table's rows, and return how many runs each network had: 0 where time was over."""
     if session.clock.over():
-        for stage in ("whole", "tuned"):
+        for stage in {"whole", "tuned"} & session.rows.keys():
             remark = session.rows[stage].remark
             session.amend(stage, remark=f"{remark}; not timed: the time was over".removeprefix("; "))
         return 0
@@ -31,10 +31,12 @@ def timed(session: Session, small: nn.Module, beside: Beside) -> int:
     return RUNS
 
 
-def networks(session: Session, small: nn.Module, beside: Beside) -> dict[str, nn.Module]:
+def networks(session: Session, small: nn.Module, beside: Beside | None) -> dict[str, nn.Module]:
     """Return the networks to time, BatchNorm folded."""
     whole = folded(session.model, session.example)
     models = {"whole": whole, "small": folded(small, session.example)}
+    if beside is None:
+        return models
     lower = beside.networks.get("resolution")
     if isinstance(lower, AtResolution):
         models["resolution"] = AtResolution(whole, lower.size)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from compactvision import _checks as checks
 from compactvision import measure
 from compactvision.measure.state import placement
 from compactvision.shrinking import arguments, timing
@@ -52,6 +53,7 @@ def compress(
     select: Callable[[ChannelGraph], ChannelGraph] | None = None,
     journal: str | os.PathLike | None = None,
     seed: int = 0,
+    plan_only: bool = False,
     progress: bool = False,
     say: Callable[[str], object] | None = None,
 ) -> tuple[nn.Module, Report]:
@@ -99,6 +101,8 @@ def compress(
         killed or stopped by the time goes on.
     seed : int, default 0
         Of random channels and of tuning.
+    plan_only : bool, default False
+        End behind the cut and what mends it: nothing is tuned, no rival is measured, and only these networks are timed.
     progress : bool, default False
         Whether tuning shows a bar.
     say : callable, optional
@@ -112,8 +116,8 @@ def compress(
     Raises
     ------
     ValueError
-        If an argument is wrong, batches do not suit model, loss or metric, the network cannot be followed, the budget is
-        out of reach (it says how near one can come), or the journal is that of another run.
+        If an argument is wrong, batches do not suit model, loss or metric, the network cannot be followed, the budget
+        is out of reach (it says how near one can come), or the journal is that of another run.
 
     Examples
     --------
@@ -129,6 +133,7 @@ def compress(
     given = {"metric": metric, "loss": loss, "minutes": minutes, "epochs": epochs, "learning_rate": learning_rate}
     given |= {"rivals": rivals, "select": select, "seed": seed, "say": say}
     arguments.check(model, train_batches, test_batches, **given)
+    checks.flags(plan_only=plan_only, progress=progress)
     folder = arguments.folder(journal)
     run = {"budget": [name, value], "metric": plain(metric), "loss": plain(loss), "epochs": epochs}
     run |= {"learning_rate": learning_rate, "seed": seed, "importance": plain(importance), "select": plain(select)}
@@ -140,6 +145,8 @@ def compress(
     work = _Work(session, name, value, importance, select)
     work.begin()
     choice = work.choose()
+    if plan_only:
+        return work.start, work.report(choice, timing.timed(session, work.start, None))
     small, beside = work.finish(choice, rivals)
     return small, work.report(choice, timing.timed(session, small, beside))
 

@@ -76,7 +76,9 @@ def _budget(report: Report) -> str:
     if said["met"]:
         return f"Budget met: {reached} (asked for: {asked})."
     if said["reached"] < said["asked"]:
-        return f"Below the budget: {reached} (asked for: {asked}); one channel more would be above, or nothing had to go."
+        return (
+            f"Below the budget: {reached} (asked for: {asked}); one channel more would be above, or nothing had to go."
+        )
     return f"Budget not met: {reached} is as near as it came (asked for: {asked})."
 
 
@@ -92,8 +94,12 @@ def _stages(report: Report) -> list[str]:
         speed = ""
         if tuned.ms is not None and whole.ms is not None:
             speed = f", {whole.ms[0] / tuned.ms[0]:.2f} times as fast"
-        share = "" if not (tuned.macs and whole.macs) else f" with {100 * tuned.macs / whole.macs:.1f} % of the MACs{speed}"
-        sentences.append(f"The small network: {shown(report, tuned.metric)} after {shown(report, whole.metric)}{share}.")
+        share = (
+            "" if not (tuned.macs and whole.macs) else f" with {100 * tuned.macs / whole.macs:.1f} % of the MACs{speed}"
+        )
+        sentences.append(
+            f"The small network: {shown(report, tuned.metric)} after {shown(report, whole.metric)}{share}."
+        )
     return sentences
 
 
@@ -145,5 +151,3 @@ def noise(one: Row, other: Row, images: int) -> float:
 def skipped(reason: str) -> str:
     """Return what a row says of a stage that was left out."""
     return f"skipped: {reason}"
-
-
