@@ -115,7 +115,7 @@ def test_the_onnx_file_gives_the_same_answers_for_any_number_of_pictures(folder,
 def test_a_second_call_goes_on_from_the_first(folder, done, capsys):
     before = (done / "small.safetensors").read_bytes()
     assert cli.main(_arguments(folder, done, "--epochs", "1", "--rivals", "random", "--no-onnx")) == 0
-    assert "passes first" not in capsys.readouterr().out
+    assert "trained first" not in capsys.readouterr().out
     assert (done / "small.safetensors").read_bytes() == before
 
 

@@ -8,7 +8,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from compactvision import measure
+from compactvision.shrinking.arguments import RIVALS
 from compactvision.shrinking.choice import Choice
+from compactvision.shrinking.clock import seconds_of
 from compactvision.shrinking.cutting import drawn_alike
 from compactvision.shrinking.rivals import AtResolution, InFormat, resolution_within
 from compactvision.shrinking.session import Session
@@ -37,6 +40,7 @@ class Beside:
         self.session, self.choice, self.asked = session, choice, tuple(asked)
         self.networks: dict[str, nn.Module] = {}
         self.refused: dict[str, str] = {}
+        self.seconds: dict[str, float] = {}
         self._prepare()
 
     def _prepare(self) -> None:
@@ -51,19 +55,47 @@ class Beside:
         if "bf16" in self.asked:
             self.networks["bf16"] = InFormat(session.model, torch.bfloat16).eval()
 
-    def to_train(self, small: nn.Module) -> list[nn.Module]:
-        """Return the networks that are tuned, for an estimate of the time; random channels cost what others do."""
-        found = [small] if "random" in self.asked else []
-        found += [self.session.model] if "whole_tuned" in self.asked else []
-        return found + ([self.networks["resolution"]] if "resolution" in self.networks else [])
+    def drop_last(self) -> bool:
+        """Leave the least telling rival out for want of time, if there is one left."""
+        left = [name for name in RIVALS if name in self.asked and name not in self.refused]
+        if left:
+            self.refused[left[-1]] = "its time went into the small network"
+        return bool(left)
 
-    def evaluations(self) -> int:
-        """Return how often the test batches will be read."""
-        return sum(len(ROWS[name]) for name in self.asked)
+    def step_seconds(self, small: nn.Module) -> float:
+        """Return the time of one step of all rivals that are tuned; random channels cost what the small one does."""
+        trained = {"random": small, "whole_tuned": self.session.model, "resolution": self.networks.get("resolution")}
+        total = 0.0
+        for name, network in trained.items():
+            if name in self.asked and name not in self.refused and network is not None:
+                if name not in self.seconds:
+                    self.seconds[name] = self.session.step_seconds(network)
+                total += self.seconds[name]
+        return total
+
+    def evaluation_seconds(self) -> float:
+        """Return the time of all readings of the test batches."""
+        once, total = self.session.seconds["test"], 0.0
+        for name in self.asked:
+            if name not in self.refused:
+                total += len(ROWS[name]) * once * (self._slowness() if name == "bf16" else 1.0)
+        return total
+
+    def _slowness(self) -> float:
+        """Return how many times as long the network takes in sixteen bits, which some processors cannot do at speed."""
+        if "slowness" not in self.seconds:
+            inputs = self.session.fit[0][0][:8].to(self.session.example.device)
+            with measure.evaluating(self.session.model), torch.no_grad():
+                times = [
+                    seconds_of(lambda network=network: network(inputs), 1)
+                    for network in (self.networks["bf16"], self.session.model)
+                ]
+            self.seconds["slowness"] = times[0] / times[1]
+        return self.seconds["slowness"]
 
     def measure(self, reserve: float) -> None:
         """Fill the table's rows."""
-        for name in self.asked:
+        for name in [name for name in RIVALS if name in self.asked]:
             for stage in ROWS[name]:
                 if not self._from_journal(stage) and not self._refuse(name, stage, reserve):
                     try:
@@ -91,7 +123,8 @@ class Beside:
 
     def _refuse(self, name: str, stage: str, reserve: float) -> bool:
         reason = self.refused.get(name)
-        if reason is None and self.session.clock.left() <= self.session.seconds.get("test", 0.0) + reserve:
+        once = self.session.seconds["test"] * (self._slowness() if name == "bf16" else 1.0)
+        if reason is None and self.session.clock.bounded and self.session.clock.left() <= once + reserve:
             reason = "the time was over"
         if reason is None and stage == "resolution_tuned" and self.session.rows["resolution"].metric is None:
             reason = "as before tuning"

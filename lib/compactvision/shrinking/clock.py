@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from compactvision import training
+from compactvision.measure.state import placement
 
 
 class Clock:
@@ -58,6 +61,22 @@ def seconds_of(call: Callable[[], object], repeats: int = 3) -> float:
         call()
         found = min(found, time.perf_counter() - began)
     return found
+
+
+def step_seconds(model: nn.Module, batch: tuple, loss: Callable) -> float:
+    """Return the time of one training step of a copy of a network, without reading the batch."""
+    trial = copy.deepcopy(model).train()
+    device = placement(trial)[0]
+    inputs, targets = (part.to(device) if isinstance(part, Tensor) else part for part in batch)
+
+    def step() -> None:
+        with torch.enable_grad():
+            loss(trial(inputs), targets).backward()
+        quiet(trial)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return seconds_of(step, 2)
 
 
 def quiet(model: nn.Module) -> None:

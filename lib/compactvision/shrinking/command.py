@@ -9,23 +9,25 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from compactvision import training
 from compactvision.data.batches import Batches
 from compactvision.experiment import resolve_device
 from compactvision.shrinking import writing
-from compactvision.shrinking.clock import Clock, StopInTime
+from compactvision.shrinking.clock import Clock, step_seconds
 from compactvision.shrinking.journal import Journal
 from compactvision.shrinking.networks import Named, named
 from compactvision.shrinking.pictures import Pictures, pictures
 from compactvision.shrinking.report import Report
+from compactvision.shrinking.sources import Steps
 from compactvision.shrinking.whole import compress
 from compactvision.training.digests import digest
 
 Say = Callable[[str], Any]
 FIRST_SHARE = 0.4  # of the time, for a network that is not trained
-LAST_SECONDS = 20.0  # for ONNX and the report
+LAST_SECONDS = 30.0  # for ONNX and the report
 
 
 def execute(asked: argparse.Namespace, say: Say) -> int:
@@ -111,21 +113,31 @@ def _train_first(model: nn.Module, train: Batches, asked: argparse.Namespace, cl
     if held is not None:
         journal.fill_("first", model)
         return str(held["said"])
-    tell(f"the network is not trained for these classes: {asked.first_epochs} passes first")
-    stop = StopInTime(clock, (1 - FIRST_SHARE) * clock.seconds if clock.bounded else 0.0)
+    tell("the network is not trained for these classes: it is trained first")
+    steps = _first_steps(model, train, asked, clock, journal)
     optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=5e-4, nesterov=True)
-    options: dict[str, Any] = {"optimizer": optimizer, "schedule": training.schedules.one_cycle(), "callbacks": [stop]}
+    options: dict[str, Any] = {"optimizer": optimizer, "schedule": training.schedules.one_cycle()}
     options |= {"channels_last": True, "checkpoint": journal.checkpoint("first"), "seed": asked.seed}
-    said = f"the whole network was trained on the training pictures first, {asked.first_epochs} passes"
-    try:
-        training.fit(model, train, epochs=asked.first_epochs, every_steps=50, **options)
-    except training.Stopped:
-        said += f", stopped by the time after {stop.done} steps"
+    said = f"the whole network was trained on the training pictures first, {steps / len(train):.1f} passes"
+    training.fit(model, Steps(train, steps), epochs=1, every_steps=50, **options)
     model.eval()
     tell(said)
     journal.keep("first", {"said": said}, model)
     journal.forget_checkpoint("first")
     return said
+
+
+def _first_steps(model: nn.Module, train: Batches, asked: argparse.Namespace, clock: Clock, journal: Journal) -> int:
+    """Return the steps of the first training: fewer than were asked for where its share of the time holds no more."""
+    held = journal.read("steps")
+    if held is not None:
+        return int(held["steps"])
+    steps = asked.first_epochs * len(train)
+    if clock.bounded:
+        seconds = step_seconds(model, next(iter(train)), F.cross_entropy)
+        steps = max(1, min(steps, int(FIRST_SHARE * clock.left() / seconds)))
+    journal.keep("steps", {"steps": steps})
+    return steps
 
 
 def _with_input(report: Report, read: Pictures, asked: argparse.Namespace) -> Report:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,7 +13,7 @@ from compactvision import _checks as checks
 from compactvision import measure, training
 from compactvision.measure.state import placement
 from compactvision.shrinking import sources
-from compactvision.shrinking.clock import Clock, StopInTime, quiet, seconds_of
+from compactvision.shrinking.clock import Clock, StopInTime, seconds_of, step_seconds
 from compactvision.shrinking.journal import Journal
 from compactvision.shrinking.report import Row
 from compactvision.shrinking.words import skipped
@@ -82,19 +81,11 @@ class Session:
         self.rows[stage] = replace(self.rows[stage], **held)
 
     def step_seconds(self, model: nn.Module) -> float:
-        """Return the time of one training step, without reading the batch."""
-        inputs, targets = max(self.fit, key=lambda batch: len(batch[0]))
-        device = placement(model)[0]
-        inputs, targets = inputs.to(device), _moved(targets, device)
-        trial = copy.deepcopy(model).train()
-
-        def step() -> None:
-            with torch.enable_grad():
-                self.loss(trial(inputs), targets).backward()
-            quiet(trial)
-            _wait(device)
-
-        return seconds_of(step, 2)
+        """Return the time of one training step, reading the batch included."""
+        if "reading" not in self.seconds:
+            self.seconds["reading"] = self.reading_seconds()
+        batch = max(self.fit, key=lambda batch: len(batch[0]))
+        return step_seconds(model, batch, self.loss) + self.seconds["reading"]
 
     def reading_seconds(self) -> float:
         """Return the time of reading one batch of the training data."""
@@ -107,18 +98,11 @@ class Session:
 
         return seconds_of(read, 1) / few
 
-    def decide_steps(self, networks: Iterable[nn.Module], reserve: float) -> int:
-        """Return the steps of each tuning: the same for all, so many that all end in time."""
-        kept = self.journal.read("steps")
-        if kept is not None:
-            return int(kept["steps"])
+    def wanted_steps(self) -> tuple[int, int]:
+        """Return the steps of a tuning where time is no matter, and those that should at least be had: one pass."""
+        one = sources.count(self.train)
         passes = self.epochs or (MOST_PASSES if self.clock.bounded else PASSES)
-        steps = max(1, round(passes * sources.count(self.train)))
-        if self.clock.bounded:
-            each = sum(self.step_seconds(network) + self.reading_seconds() for network in networks)
-            steps = min(steps, max(0, int(0.85 * (self.clock.left() - reserve) / each)))
-        self.journal.keep("steps", {"steps": steps})
-        return steps
+        return max(1, round(passes * one)), min(max(1, round(passes * one)), one)
 
     def tune(self, network: nn.Module, name: str, reserve: float) -> tuple[nn.Module, str]:
         """Return the network, trained in place by the one schedule of all, and what there is to say of it."""
@@ -153,12 +137,3 @@ class Session:
         if self.journal.folder is None:
             return None
         return max(1, int(SECONDS_BETWEEN / max(self.step_seconds(network), 1e-3)))
-
-
-def _moved(targets: Any, device: torch.device) -> Any:
-    return targets.to(device) if isinstance(targets, Tensor) else targets
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -15,13 +15,14 @@ SMALL = ("cut", "reconstructed", "renewed", "tuned")
 
 
 def timed(session: Session, small: nn.Module, beside: Beside | None) -> int:
-    """Enter milliseconds in the table's rows, and return how many runs each network had: 0 where time was over."""
-    if session.clock.over():
-        for stage in {"whole", "tuned"} & session.rows.keys():
-            remark = session.rows[stage].remark
-            session.amend(stage, remark=f"{remark}; not timed: the time was over".removeprefix("; "))
-        return 0
-    models = networks(session, small, beside)
+    """Enter milliseconds in the table's rows, and return how many runs each network had.
+
+    Where the time is over the whole and the small network are timed all the same, the rivals not.
+    """
+    rivals = beside
+    if beside is not None and session.clock.bounded and session.clock.left() < seconds(session, beside):
+        rivals = None
+    models = networks(session, small, rivals)
     found = measure.latency_ratio(models, session.example, warmup=WARMUP, repeats=RUNS)
     for name, stages in _rows(session).items():
         if name in found.latencies:
@@ -61,10 +62,10 @@ def _rows(session: Session) -> dict[str, list[str]]:
     return {name: [stage for stage in stages if stage in held and held[stage].macs] for name, stages in rows.items()}
 
 
-def seconds(session: Session, beside: Beside) -> float:
+def seconds(session: Session, beside: Beside | None) -> float:
     """Return about how long the timing takes, from one run of each network."""
     total = 0.0
-    models = [session.model, session.model, session.model, *beside.networks.values()]
+    models = [session.model, session.model, session.model, *(beside.networks.values() if beside else ())]
     known: dict[int, float] = {}
     for model in models:
         if id(model) not in known:

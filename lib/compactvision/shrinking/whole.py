@@ -221,15 +221,31 @@ class _Work:
         session = self.session
         beside = Beside(session, choice, rivals)
         once = session.seconds["test"]
-        last = timing.seconds(session, beside)
-        if session.clock.bounded or session.journal.folder is None or session.journal.read("steps") is None:
-            networks = [self.start, *beside.to_train(self.start)]
-            session.steps = session.decide_steps(networks, last + once * (1 + beside.evaluations()))
-        else:
-            session.steps = session.decide_steps([], 0.0)
+        session.steps = self._steps(beside)
+        last = timing.seconds(session, beside) if session.clock.bounded else 0.0
         small = self._tuned(last + once)
         beside.measure(last)
         return small, beside
+
+    def _steps(self, beside: Beside) -> int:
+        """Return the steps of each tuning, so many that all end in time; rivals that leave no pass over are dropped."""
+        session = self.session
+        held = session.journal.read("steps")
+        if held is not None:
+            return int(held["steps"])
+        steps, least = session.wanted_steps()
+        if session.clock.bounded:
+            own = session.step_seconds(self.start)
+            while True:
+                reserve = session.seconds["test"] + beside.evaluation_seconds() + timing.seconds(session, beside)
+                each = own + beside.step_seconds(self.start)
+                fitting = max(0, int(0.85 * (session.clock.left() - reserve) / each))
+                if fitting >= least or not beside.drop_last():
+                    break
+            steps = min(steps, fitting)
+        if steps:
+            session.journal.keep("steps", {"steps": steps})
+        return steps
 
     def _tuned(self, reserve: float) -> nn.Module:
         session, small = self.session, self.start
