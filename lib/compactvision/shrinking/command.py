@@ -42,7 +42,7 @@ def execute(asked: argparse.Namespace, say: Say) -> int:
     asked.out.mkdir(parents=True, exist_ok=True)
     device = str(resolve_device(asked.device))
     read = pictures(asked.data, asked.size, train_fraction=1 - asked.test_share, seed=asked.seed)
-    found = named(asked.model, asked.weights, read.train.num_classes)
+    found = named(asked.model, asked.weights, read.train.num_classes, seed=asked.seed)
     read, notes = _normalised(read, found, asked), [*read.said, *found.said]
     for note in notes:
         tell(note)

@@ -45,8 +45,10 @@ class Named:
     said: tuple[str, ...] = ()
 
 
-def named(asked: str, weights: Path | None, classes: int) -> Named:
+def named(asked: str, weights: Path | None, classes: int, *, seed: int = 0) -> Named:
     """Return the network that ``asked`` names, with weights from a file where one is given, for so many classes.
+
+    What is not read from a file is drawn by ``seed``, so that a second call builds the same.
 
     Raises
     ------
@@ -61,12 +63,14 @@ def named(asked: str, weights: Path | None, classes: int) -> Named:
         "timm": _timm,
         "compactvision": _ours,
     }
-    if source in makers:
-        found = makers[source](name, classes)
-    elif source.endswith(".py"):
-        found = _own(Path(source), name, classes)
-    else:
-        raise ValueError(f"--model must be {SOURCES}, got {asked!r}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if source in makers:
+            found = makers[source](name, classes)
+        elif source.endswith(".py"):
+            found = _own(Path(source), name, classes)
+        else:
+            raise ValueError(f"--model must be {SOURCES}, got {asked!r}")
     return found if weights is None else _with_weights(found, weights)
 
 
