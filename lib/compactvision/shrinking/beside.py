@@ -49,7 +49,7 @@ class Beside:
         if "resolution" in self.asked:
             try:
                 size = resolution_within(session.model, session.example, self.choice.plan.macs)
-                self.networks["resolution"] = AtResolution(copy.deepcopy(session.model), size).eval()
+                self.networks["resolution"] = AtResolution(copy.deepcopy(session.model), size, session.example).eval()
             except (ValueError, RuntimeError, TypeError) as error:
                 self.refused["resolution"] = str(error)
         if "bf16" in self.asked:

@@ -22,23 +22,32 @@ class AtResolution(nn.Module):
         The network.
     size : (int, int)
         Height and width of what it sees.
+    example : Tensor
+        A picture at its own size, (1, C, H, W), for which the sizes of the maps are found out.
     """
 
-    def __init__(self, model: nn.Module, size: tuple[int, int]) -> None:
+    def __init__(self, model: nn.Module, size: tuple[int, int], example: Tensor) -> None:
         super().__init__()
         self.model, self.size = model, size
+        with torch.no_grad():
+            found = copy.deepcopy(model).to("meta").eval()(example.to("meta"))
+        self.maps: list[tuple[int, ...]] = []
+        _each(found, self._note)
+
+    def _note(self, tensor: Tensor) -> Tensor:
+        self.maps.append(tuple(tensor.shape[2:]))
+        return tensor
 
     def forward(self, x: Tensor) -> Any:
         """Return what the network gives for ``x`` (B, C, H, W) at its size."""
         smaller = F.interpolate(x, self.size, mode="bilinear", antialias=True, align_corners=False)
-        ratios = tuple(before / now for before, now in zip(x.shape[-2:], self.size, strict=True))
-        return _each(self.model(smaller), lambda tensor: _enlarged(tensor, ratios))
+        maps = iter(self.maps)
+        return _each(self.model(smaller), lambda tensor: _enlarged(tensor, next(maps)))
 
 
-def _enlarged(tensor: Tensor, ratios: tuple[float, ...]) -> Tensor:
-    if tensor.ndim != 4 or tensor.shape[-1] * tensor.shape[-2] == 1:
+def _enlarged(tensor: Tensor, size: tuple[int, ...]) -> Tensor:
+    if tensor.ndim != 4 or tensor.shape[2:] == size:
         return tensor
-    size = [round(each * ratio) for each, ratio in zip(tensor.shape[-2:], ratios, strict=True)]
     return F.interpolate(tensor, size, mode="bilinear", align_corners=False)
 
 

@@ -40,7 +40,7 @@ def networks(session: Session, small: nn.Module, beside: Beside | None) -> dict[
         return models
     lower = beside.networks.get("resolution")
     if isinstance(lower, AtResolution):
-        models["resolution"] = AtResolution(whole, lower.size)
+        models["resolution"] = AtResolution(whole, lower.size, session.example)
     if "bf16" in beside.networks:
         models["bf16"] = InFormat(whole, beside.networks["bf16"].dtype)
     drawn = getattr(beside, "drawn", None)
