@@ -60,6 +60,7 @@ class Beside:
         left = [name for name in RIVALS if name in self.asked and name not in self.refused]
         if left:
             self.refused[left[-1]] = "its time went into the small network"
+            self.networks.pop(left[-1], None)
         return bool(left)
 
     def step_seconds(self, small: nn.Module) -> float:
@@ -123,9 +124,9 @@ class Beside:
 
     def _refuse(self, name: str, stage: str, reserve: float) -> bool:
         reason = self.refused.get(name)
-        once = self.session.seconds["test"] * (self._slowness() if name == "bf16" else 1.0)
-        if reason is None and self.session.clock.bounded and self.session.clock.left() <= once + reserve:
-            reason = "the time was over"
+        if reason is None and self.session.clock.bounded:
+            once = self.session.seconds["test"] * (self._slowness() if name == "bf16" else 1.0)
+            reason = "the time was over" if self.session.clock.left() <= once + reserve else None
         if reason is None and stage == "resolution_tuned" and self.session.rows["resolution"].metric is None:
             reason = "as before tuning"
         if reason is not None:

@@ -15,7 +15,7 @@ from torch import nn
 from compactvision import training
 from compactvision.data.batches import Batches
 from compactvision.experiment import resolve_device
-from compactvision.shrinking import writing
+from compactvision.shrinking import arguments, writing
 from compactvision.shrinking.clock import Clock, step_seconds
 from compactvision.shrinking.journal import Journal
 from compactvision.shrinking.networks import Named, named
@@ -68,6 +68,7 @@ def _check(asked: argparse.Namespace) -> None:
         value = getattr(asked, name)
         if value is not None and not value > 0:
             raise ValueError(f"--{name.replace('_', '-')} must be positive, got {value}")
+    arguments.budget(asked.keep_macs, asked.latency_ms)
     if not 0 < asked.test_share < 1:
         raise ValueError(f"--test-share must lie in (0, 1), got {asked.test_share}")
     if (asked.mean is None) != (asked.std is None):

@@ -71,7 +71,7 @@ def named(asked: str, weights: Path | None, classes: int, *, seed: int = 0) -> N
             found = _own(Path(source), name, classes)
         else:
             raise ValueError(f"--model must be {SOURCES}, got {asked!r}")
-    return found if weights is None else _with_weights(found, weights)
+    return found if weights is None else _with_weights(found, weights, classes)
 
 
 def _torchvision(name: str, classes: int) -> Named:
@@ -100,7 +100,7 @@ def _timm(name: str, classes: int) -> Named:
 def _ours(name: str, classes: int) -> Named:
     if name in models.available():
         model = models.pretrained(name)
-        there = _last_linear(model).out_features
+        there = [module for module in model.modules() if isinstance(module, nn.Linear)][-1].out_features
         if there == classes:
             return Named(model, True, "pretrained", {"name": name})
         raise ValueError(f"--model: {name!r} tells {there} classes apart, and the folder has {classes}")
@@ -129,14 +129,12 @@ def _own(path: Path, name: str, classes: int) -> Named:
     return Named(model.eval(), not takes, None, None, IMAGENET)
 
 
-def _with_weights(found: Named, path: Path) -> Named:
-    """Return the network with the weights of a file; a last layer of another size stays new, which is said."""
+def _with_weights(found: Named, path: Path, classes: int) -> Named:
+    """Return the network with the weights of a file; last layers of another size stay new, which is said."""
     state = read_weights(path)
     own = found.model.state_dict()
     other = [name for name in own if name in state and own[name].shape != state[name].shape]
-    last = _last_linear(found.model, required=False)
-    names = {name for name, module in found.model.named_modules() if module is last}
-    head = {f"{name}.{part}" for name in names for part in ("weight", "bias")}
+    head = {f"{name}.{part}" for name in _heads(found.model, classes) for part in ("weight", "bias")}
     missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if missing or unknown or not set(other) <= head:
         parts = (
@@ -184,8 +182,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
 
 
-def _last_linear(model: nn.Module, required: bool = True) -> Any:
-    found = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    if not found and required:
-        raise ValueError("--model: the network has no linear layer")
-    return found[-1] if found else None
+def _heads(model: nn.Module, classes: int) -> list[str]:
+    """Return the names of the layers that give one number a class: the last one, and those of auxiliary heads."""
+    outputs = {nn.Linear: "out_features", nn.Conv2d: "out_channels"}
+    return [
+        name for name, module in model.named_modules() if getattr(module, outputs.get(type(module), ""), 0) == classes
+    ]

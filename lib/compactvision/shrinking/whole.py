@@ -236,8 +236,9 @@ class _Work:
         steps, least = session.wanted_steps()
         if session.clock.bounded:
             own = session.step_seconds(self.start)
+            last = session.seconds["test"] + timing.seconds(session, beside)
             while True:
-                reserve = session.seconds["test"] + beside.evaluation_seconds() + timing.seconds(session, beside)
+                reserve = last + beside.evaluation_seconds()
                 each = own + beside.step_seconds(self.start)
                 fitting = max(0, int(0.85 * (session.clock.left() - reserve) / each))
                 if fitting >= least or not beside.drop_last():
