@@ -29,8 +29,15 @@ def test_sub_packages_load_on_first_use():
 
 def test_every_sub_package_is_listed_and_loads():
     assert {"models", "surgery", "pruning", "chapter"} <= set(dir(compactvision))
-    for name in dir(compactvision):
+    for name in set(dir(compactvision)) - {"compress"}:
         assert getattr(compactvision, name).__name__ == f"compactvision.{name}"
+
+
+def test_the_one_function_is_handed_on_and_no_module_hides_it():
+    told = _python("import compactvision as c; import compactvision.shrinking.whole; print(c.compress.__module__)")
+    assert told == "compactvision.shrinking.whole"
+    assert "compress" in dir(compactvision)
+    assert compactvision.shrinking.compress is compactvision.compress
 
 
 def test_the_families_list_the_papers_of_the_book():

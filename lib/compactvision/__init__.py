@@ -2,7 +2,8 @@
 
 The sub-packages are floors; nothing imports upward: ``data``, ``models``, ``measure``, ``hooks`` stand below
 ``training``, that below ``surgery``, that below the papers' own families, and ``claims``, ``experiment``,
-``plots``, ``toy_plane``, ``chapter`` and the command line stand on top. Each loads when it is first used.
+``plots``, ``toy_plane``, ``shrinking``, ``chapter`` and the command line stand on top. Each loads when it is first
+used. :func:`compress` makes a network of your own smaller.
 """
 
 from compactvision._lazy import lazy
@@ -25,8 +26,10 @@ __all__ = [
     "queue",
     "records",
     "search",
+    "shrinking",
     "surgery",
     "toy_plane",
     "training",
 ]
-__getattr__, __dir__ = lazy(__name__, __all__)
+__getattr__, __dir__ = lazy(__name__, __all__, {"compress": "shrinking"})
+__all__ += ["compress"]

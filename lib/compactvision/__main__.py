@@ -1,4 +1,4 @@
-"""The command line: ``list | run | scorecard | data | versions | execute | fresh | new | queue | repository``."""
+"""The command line: ``shrink``, and what makes the book: ``list | run | scorecard | data | versions | execute`` ...."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from compactvision import _output as output
 from compactvision import claims, records
 from compactvision.queue.options import add_arguments
 from compactvision.records import PROFILES
+from compactvision.shrinking import options
 
 
 class _Parser(argparse.ArgumentParser):
@@ -25,6 +26,9 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="compactvision", description="The book's experiments, claims and records.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    options.add_arguments(
+        commands.add_parser("shrink", help="make a network of your own smaller, from a folder of pictures")
+    )
     commands.add_parser("list", help="the chapters and their records")
 
     run = commands.add_parser("run", help="run a chapter's notebook in plain Python")
@@ -230,7 +234,14 @@ def _queue(asked: argparse.Namespace) -> int:
     return execute(asked, _say)
 
 
+def _shrink(asked: argparse.Namespace) -> int:
+    from compactvision.shrinking.command import execute
+
+    return execute(asked, _say)
+
+
 COMMANDS = {
+    "shrink": _shrink,
     "list": _list,
     "run": _run,
     "scorecard": _scorecard,
@@ -270,7 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output.drop()  # it may be what could not be written
         return output.tell(error, 2)
     except KeyboardInterrupt:
-        return output.tell("stopped; finished seeds are kept", 130)
+        return output.tell("stopped; what is finished is kept", 130)
 
 
 def _done(asked: argparse.Namespace) -> int:

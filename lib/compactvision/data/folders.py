@@ -64,14 +64,38 @@ def from_folder(
         raise ValueError(f"size must be at least 1, not {size}")
     if not 0 < train_fraction < 1:
         raise ValueError(f"train_fraction must lie in (0, 1), not {train_fraction}")
-    path = Path(path)
+    return _split(_read(Path(path), size), train_fraction, seed)
+
+
+def read_split(train: Path, test: Path, *, size: int) -> tuple[ImageSet, ImageSet]:
+    """Read two folders that are split already, each with one sub-folder for each class; rules of :func:`from_folder`.
+
+    Raises
+    ------
+    ValueError
+        Where ``size`` is no whole number of at least 1, or the folders have other classes.
+    DataError
+        As for :func:`from_folder`.
+    """
+    checks.counts(size=size)
+    parts = [_read(Path(path), size) for path in (train, test)]
+    if parts[0].classes != parts[1].classes:
+        apart = sorted(set(parts[0].classes) ^ set(parts[1].classes))
+        raise ValueError(f"train and test must have the same classes; {', '.join(apart[:3])} is in one of them only")
+    mean, std = _moments(parts[0].images.numpy())
+    first, second = (replace(part, mean=mean, std=std) for part in parts)
+    return first, second
+
+
+def _read(path: Path, size: int) -> ImageSet:
+    """Read all pictures of a folder, with statistics that stand for none."""
     folders = _folders(path)
     images, labels = [], []
     for label, folder in enumerate(folders):
         files = _files(folder)
         images += [read_picture(file, size) for file in files]
         labels += [label] * len(files)
-    whole = ImageSet(
+    return ImageSet(
         images=torch.from_numpy(np.stack(images)),
         targets=torch.tensor(labels),
         classes=tuple(folder.name for folder in folders),
@@ -80,7 +104,6 @@ def from_folder(
         mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25),
     )
-    return _split(whole, train_fraction, seed)
 
 
 def _split(whole: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:

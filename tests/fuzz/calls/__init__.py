@@ -16,6 +16,7 @@ from . import (
     rarts,
     redesign,
     segmentation_data,
+    shrinking,
     sidt,
     tensor_trains,
     top,
@@ -35,6 +36,7 @@ CALLS = {
     **detection.CALLS,
     **sidt.CALLS,
     **rarts.CALLS,
+    **shrinking.CALLS,
     **top.CALLS,
 }
 AFTERWARDS = {
@@ -51,6 +53,7 @@ AFTERWARDS = {
     **detection.AFTERWARDS,
     **sidt.AFTERWARDS,
     **rarts.AFTERWARDS,
+    **shrinking.AFTERWARDS,
     **top.AFTERWARDS,
 }
 FREE = {
@@ -67,6 +70,7 @@ FREE = {
     **detection.FREE,
     **sidt.FREE,
     **rarts.FREE,
+    **shrinking.FREE,
     **top.FREE,
 }
 

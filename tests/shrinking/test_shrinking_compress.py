@@ -1,0 +1,276 @@
+"""``compress`` from start to end, on networks that train in a second."""
+
+import copy
+import itertools
+import json
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from compactvision import compress, measure, shrinking, surgery
+from compactvision.shrinking.clock import Clock
+from compactvision.shrinking.journal import Journal
+from compactvision.shrinking.session import Session
+from torch import nn
+
+from .conftest import batches_of, network
+
+STAGES = ["whole", "cut", "reconstructed", "renewed", "tuned"]
+BESIDE = ["random", "random_tuned", "resolution", "resolution_tuned", "whole_tuned", "bf16"]
+
+
+@pytest.fixture(scope="module")
+def done(model, train, test):
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    small, report = compress(model, train, test, keep_macs=0.5, epochs=2)
+    assert all(tensor.equal(before[name]) for name, tensor in model.state_dict().items())
+    return small, report
+
+
+def test_the_network_is_smaller_and_the_table_tells_its_size(model, done):
+    small, report = done
+    row = report["tuned"]
+    assert row.macs == measure.macs(small, (1, 8, 8)) <= 0.5 * measure.macs(model, (1, 8, 8))
+    assert row.parameters == measure.parameters(small) < report["whole"].parameters
+    assert report.budget["reached"] == row.macs / report["whole"].macs
+    assert not small.training
+
+
+def test_the_table_has_every_stage_and_every_rival(done):
+    assert [row.stage for row in done[1].rows] == STAGES + BESIDE
+
+
+def test_metrics_are_those_of_the_networks(model, test, done):
+    small, report = done
+    assert report["whole"].metric == measure.accuracy(model, test)
+    assert report["tuned"].metric == measure.accuracy(small, test)
+    assert report["tuned"].metric > 0.8
+    assert report.images == 200
+
+
+def test_a_stage_is_kept_only_where_training_images_say_so(done):
+    report = done[1]
+    losses = [report["cut"].loss]
+    for stage in ("reconstructed", "renewed"):
+        row = report[stage]
+        assert row.remark.startswith(("kept (", "not kept ("))
+        assert (row.metric is not None) == row.remark.startswith("kept")
+        losses.append(row.loss)
+    assert losses == sorted(losses, reverse=True)
+
+
+def test_random_channels_cost_the_same(done):
+    report = done[1]
+    assert abs(report["random_tuned"].macs / report["whole"].macs - 0.5) < 0.06
+    assert report["resolution"].remark == "skipped: the network takes no lower resolution with so few MACs"
+
+
+def test_times_are_measured_in_turn(done):
+    report = done[1]
+    for stage in ("whole", "cut", "tuned", "random_tuned", "bf16"):
+        median, low, high = report[stage].ms
+        assert 0 < low <= median <= high
+    assert report.conditions["runs"] == 30
+
+
+def test_the_report_is_written_three_ways(done):
+    report = done[1]
+    text = report.to_markdown()
+    assert text.splitlines()[0] == "| network | accuracy | parameters | MACs | ms (quartiles) | remark |"
+    assert f"{100 * report['tuned'].metric:.1f} %" in text
+    assert str(report) == text
+    again = shrinking.Report.from_json(report.to_json())
+    assert again == report
+    assert json.loads(report.to_json())["budget"]["name"] == "keep_macs"
+    figure = report.plot()
+    assert figure.axes[0].get_xlabel() == "milliseconds of one picture"
+    assert len(figure.axes[0].get_legend().get_texts()) >= 4
+
+
+def test_an_unknown_stage_is_refused(done):
+    with pytest.raises(ValueError, match="stage must be one of whole, cut"):
+        done[1]["none"]
+
+
+def test_it_is_a_function_of_its_arguments(model, train, test):
+    found = [compress(model, train, test, keep_macs=0.6, epochs=1, rivals=("random",)) for _ in range(2)]
+    states = [small.state_dict() for small, _ in found]
+    assert all(tensor.equal(states[1][name]) for name, tensor in states[0].items())
+    metrics = [[(row.stage, row.metric, row.loss) for row in report.rows] for _, report in found]
+    assert metrics[0] == metrics[1]
+
+
+def test_test_batches_decide_nothing(model, train, test):
+    other = [(inputs, (targets + 1) % 4) for inputs, targets in test]
+    states = []
+    for batches in (test, other):
+        small, _ = compress(model, train, batches, keep_macs=0.6, epochs=1, rivals=())
+        states.append(small.state_dict())
+    assert all(tensor.equal(states[1][name]) for name, tensor in states[0].items())
+
+
+class _Killed(Exception):  # noqa: N818
+    pass
+
+
+def test_a_killed_run_goes_on_and_ends_alike(model, train, test, tmp_path):
+    options = {"keep_macs": 0.6, "epochs": 2, "rivals": ("random",)}
+    straight, expected = compress(model, train, test, **options)
+
+    def kill(text):
+        if text.startswith("tuned"):
+            raise _Killed
+
+    with pytest.raises(_Killed):
+        compress(model, train, test, journal=tmp_path / "j", say=kill, **options)
+    assert (tmp_path / "j" / "choice.json").exists()
+    said = []
+    small, report = compress(model, train, test, journal=tmp_path / "j", say=said.append, **options)
+    assert not any(text.startswith("by the scan") for text in said)
+    assert [(row.stage, row.metric) for row in report.rows] == [(row.stage, row.metric) for row in expected.rows]
+    assert all(tensor.equal(small.state_dict()[name]) for name, tensor in straight.state_dict().items())
+    again, _ = compress(model, train, test, journal=tmp_path / "j", **options)
+    assert all(tensor.equal(again.state_dict()[name]) for name, tensor in straight.state_dict().items())
+
+
+def test_the_journal_of_another_run_is_refused(model, train, test, tmp_path):
+    compress(model, train, test, keep_macs=0.6, epochs=1, rivals=(), journal=tmp_path)
+    with pytest.raises(ValueError, match=r"journal: .* belongs to a different run: budget"):
+        compress(model, train, test, keep_macs=0.7, epochs=1, rivals=(), journal=tmp_path)
+    with pytest.raises(ValueError, match="belongs to a different run: weights"):
+        compress(network(3), train, test, keep_macs=0.6, epochs=1, rivals=(), journal=tmp_path)
+
+
+def test_a_damaged_journal_is_refused(model, train, test, tmp_path):
+    options = {"keep_macs": 0.6, "epochs": 1, "rivals": (), "journal": tmp_path}
+    compress(model, train, test, **options)
+    (tmp_path / "tuned.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"tuned.safetensors' is damaged"):
+        compress(model, train, test, **options)
+
+
+def test_what_there_is_no_time_for_is_said(model, train, test):
+    small, report = compress(model, train, test, keep_macs=0.5, minutes=0.05)
+    assert measure.macs(small, (1, 8, 8)) < measure.macs(model, (1, 8, 8))
+    assert [row.stage for row in report.rows] == STAGES + BESIDE
+    assert all(row.remark.startswith("skipped") for row in report.rows if row.metric is None and row.stage in BESIDE)
+
+
+def test_tuning_stops_at_the_end_of_the_time(model, train, test, monkeypatch):
+    left = itertools.chain([100.0] * 5, itertools.repeat(1.0))
+    monkeypatch.setattr(Clock, "left", lambda self: next(left))
+    session = Session(model, train, test, measure.accuracy, F.cross_entropy, Clock(1), None, 0.02, 0, print, False)
+    session.journal, session.steps = Journal(None, {}), 50
+    network, remark = session.tune(copy.deepcopy(model), "tuned", 2.0)
+    assert remark == "stopped by the time after 6 of 50 steps"
+    assert not network.training
+    assert not network[0].weight.equal(model[0].weight)
+
+
+def test_without_any_time_the_cut_is_made_all_the_same(model, train, test):
+    small, report = compress(model, train, test, keep_macs=0.5, minutes=1e-6)
+    assert report["cut"].metric is not None
+    assert report["tuned"].remark.startswith("skipped: no time for a step")
+    assert report["whole_tuned"].remark == "skipped: its time went into the small network"
+    assert measure.macs(small, (1, 8, 8)) == report["cut"].macs
+    assert report["whole"].ms[0] > 0
+    report.plot()
+
+
+def test_milliseconds_are_a_budget_too(train, test):
+    torch.manual_seed(0)
+    wide = nn.Sequential(
+        nn.Conv2d(1, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(256, 4),
+    ).eval()  # fmt: skip
+    whole = measure.latency(shrinking.folded(wide, (1, 8, 8)), (1, 8, 8), repeats=30).median_ms
+    _, report = compress(wide, train, test, latency_ms=0.8 * whole, epochs=0.2, rivals=())
+    assert report.budget["name"] == "latency_ms"
+    assert report.budget["met"] == (abs(report.budget["reached"] / (0.8 * whole) - 1) <= 0.05)
+    assert report["tuned"].macs < report["whole"].macs
+
+
+class _Segmenter(nn.Module):
+    """Gives a dict, as torchvision's segmenters do."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 2, 1))
+
+    def forward(self, x):
+        return {"out": self.body(x)}
+
+
+def test_segmenters_are_cut_by_a_loss_and_a_metric_of_their_own():
+    torch.manual_seed(0)
+    batches = [(pictures, (pictures[:, 0] > 0.5).long()) for pictures, _ in batches_of(64, 5)]
+
+    def overlap(model, batches):
+        with torch.no_grad():
+            return sum(float((model(x)["out"].argmax(1) == y).float().mean()) for x, y in batches) / len(batches)
+
+    def loss(outputs, targets):
+        return F.cross_entropy(outputs["out"], targets)
+
+    small, report = compress(_Segmenter(), batches, batches, keep_macs=0.6, loss=loss, metric=overlap, epochs=8)
+    assert report.metric == "overlap"
+    assert report["tuned"].metric == pytest.approx(overlap(small, batches))
+    assert report["tuned"].metric > 0.7
+    assert report["resolution"].metric is not None
+    assert "points" not in "".join(report.findings())
+
+
+@pytest.mark.parametrize("importance", [*shrinking.CRITERIA, surgery.criteria.l2()])
+def test_every_criterion_can_be_taken(model, train, test, importance):
+    _, report = compress(model, train, test, keep_macs=0.6, epochs=0.2, rivals=(), importance=importance)
+    assert math.isfinite(report["tuned"].metric)
+
+
+BAD = {
+    "keep_macs": [0, 1.5, "half", True, float("nan")],
+    "minutes": [0, -1, float("inf"), "one"],
+    "epochs": [0, -1, "one"],
+    "learning_rate": [0, -1, float("nan"), "one"],
+    "importance": ["l3", 7, lambda: None],
+    "metric": [None, "accuracy", lambda: 0],
+    "loss": [None, lambda a: a],
+    "rivals": ["random", ("randomly",), 3],
+    "select": [3, lambda: None],
+    "journal": [3, ""],
+    "seed": [-1, 0.5, None],
+    "say": [3],
+    "train_batches": [None, 3, [], iter([]), [torch.zeros(2)], "ab"],
+    "test_batches": [None, 3, [], iter([]), [torch.zeros(2)]],
+    "model": [None, "resnet18", nn.Sequential],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
+def test_bad_arguments_are_named(model, train, test, name, value):
+    given = {"model": model, "train_batches": train, "test_batches": test, "keep_macs": 0.5, name: value}
+    with pytest.raises(ValueError, match=name):
+        compress(**given)
+
+
+@pytest.mark.parametrize("given", [{}, {"keep_macs": 0.5, "latency_ms": 1.0}, {"latency_ms": 0}, {"latency_ms": -1}])
+def test_one_budget_is_needed(model, train, test, given):
+    with pytest.raises(ValueError, match="latency_ms"):
+        compress(model, train, test, **given)
+
+
+def test_a_metric_that_is_no_number_is_refused(model, train, test):
+    with pytest.raises(ValueError, match="metric must be"):
+        compress(model, train, test, keep_macs=0.5, metric=lambda model, batches: float("nan"))
+
+
+def test_a_network_without_anything_to_cut_is_refused(train, test):
+    with pytest.raises(ValueError, match="model has nothing that can be cut"):
+        compress(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), train, test, keep_macs=0.5)
+
+
+def test_a_tuning_that_diverges_is_taken_back(model, train, test):
+    _, report = compress(model, train, test, keep_macs=0.6, epochs=2, rivals=(), learning_rate=1e30)
+    assert "diverged" in report["tuned"].remark
+    assert report["tuned"].metric == report.measured(("cut", "reconstructed", "renewed"))[-1].metric
