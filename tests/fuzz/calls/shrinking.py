@@ -50,5 +50,5 @@ CALLS = {
 AFTERWARDS: dict = {}
 FREE: dict[str, tuple[str, ...]] = {
     "shrinking.report.Report.measured": ("stages",),
-    "shrinking.whole.compress": ("journal", "keep_macs"),
+    "shrinking.whole.compress": ("journal",),
 }
