@@ -55,7 +55,7 @@ class DimensionSearch:
     ...     callbacks=[search],
     ...     progress=False,
     ... )
-    >>> search.norm() < 864  # each of the 864 scores was 1
+    >>> search.norm() < 1728  # each of the 1,728 scores was 1
     True
     """
 
