@@ -18,6 +18,11 @@ def git(*arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=60, check=True).stdout
 
 
+def content(name: str) -> bytes:
+    """Return a file of a commit as it is stored: not all of them are texts."""
+    return subprocess.run(["git", "-C", str(PACKAGE), "show", name], capture_output=True, timeout=60, check=True).stdout
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _history():
     """Skip without the whole history: in a download without git, or a shallow clone."""
@@ -44,7 +49,7 @@ def test_the_digest_is_that_of_the_commit(path: Path, tmp_path, monkeypatch):
     for name in git("ls-tree", "-r", "--name-only", str(record.commit), "--", *files).splitlines():
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(git("show", f"{record.commit}:./{name}"), encoding="utf-8")
+        file.write_bytes(content(f"{record.commit}:./{name}"))
     monkeypatch.setattr(provenance, "PACKAGE", tmp_path)
     assert not record.dirty
     assert records.method_digest(files) == record.method
