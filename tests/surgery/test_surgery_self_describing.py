@@ -122,7 +122,9 @@ def test_a_layer_of_ones_own(tmp_path):
     torch.testing.assert_close(again(x), model(x))
     assert not any(tensor.is_meta for tensor in again.state_dict().values())
     with pytest.raises(
-        ValueError, match=r"layer '0' is a 'Scaled', which is none of SVDConv2d, TTConv2d, TTLinear, ScoredLinear, .*: give layers="
+        ValueError,
+        match=r"layer '0' is a 'Scaled', which is none of SVDConv2d, TTConv2d, TTLinear, ScoredLinear, "
+        r"TokenAttention, SequenceAttention, PartitionedAttention, MapAttention: give layers=",
     ):
         surgery.load(path, build=chain)
 
