@@ -132,7 +132,7 @@ def test_a_run_that_is_stopped_or_fails_says_so_in_one_line(capsys, monkeypatch)
 
     monkeypatch.setattr(collect, "_one_seed", stop)
     assert cli.main(["run", "tiny"]) == 130
-    assert capsys.readouterr().err == "compactvision: stopped; finished seeds are kept\n"
+    assert capsys.readouterr().err == "compactvision: stopped; what is finished is kept\n"
 
 
 def test_the_scorecard_in_its_forms(capsys, tmp_path):

@@ -398,15 +398,24 @@ def test_a_fault_of_the_program_shows_its_traceback(monkeypatch):
         cli.main(["versions"])
 
 
+# What a command cannot be asked without.
+NEEDED = {
+    "run": ["tiny"],
+    "new": ["x", "--title=x", "--family=x"],
+    "queue": ["commit"],
+    "repository": ["x"],
+    "shrink": ["--model=x", "--data=x", "--out=x", "--keep-macs=0.5"],
+}
+
+
 @pytest.mark.parametrize("command", list(cli.COMMANDS))
 def test_ctrl_c_on_every_command(command, capsys, monkeypatch):
     def interrupted(asked):
         raise KeyboardInterrupt
 
     monkeypatch.setitem(cli.COMMANDS, command, interrupted)
-    more = {"run": ["tiny"], "new": ["x", "--title=x", "--family=x"], "queue": ["commit"], "repository": ["x"]}
-    assert cli.main([command, *more.get(command, [])]) == 130
-    assert capsys.readouterr().err == "compactvision: stopped; finished seeds are kept\n"
+    assert cli.main([command, *NEEDED.get(command, [])]) == 130
+    assert capsys.readouterr().err == "compactvision: stopped; what is finished is kept\n"
 
 
 SYSTEM = [
@@ -425,8 +434,7 @@ def test_what_the_system_refuses_on_every_command(command, error, status, capsys
         raise error
 
     monkeypatch.setitem(cli.COMMANDS, command, fails)
-    more = {"run": ["tiny"], "new": ["x", "--title=x", "--family=x"], "queue": ["commit"], "repository": ["x"]}
-    assert cli.main([command, *more.get(command, [])]) == status
+    assert cli.main([command, *NEEDED.get(command, [])]) == status
     assert capsys.readouterr().err.count("\n") == (1 if status == 2 else 0)
 
 
@@ -470,5 +478,5 @@ def test_ctrl_c_at_a_terminal_is_one_line(book, edit):
     time.sleep(0.2)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes of the command
     _, error = process.communicate(timeout=60)
-    assert error == "compactvision: stopped; finished seeds are kept\n"
+    assert error == "compactvision: stopped; what is finished is kept\n"
     assert process.returncode == 130
