@@ -3,10 +3,12 @@
 Run ``python tests/benchmarks/attention_cuts.py [--repeats 9] [--batch 8] [--threads 2]``. Networks run in turn; each
 row gives shares of the dense network's MACs (by formula, and as executed with padding) and of its time, and the
 measured speed-up over the reduction of executed and of formula MACs: 1 where the arithmetic saved is time saved. Where
-Torch-Pruning is installed, its cut of the same uniform widths runs beside ours.
+timm and Torch-Pruning are installed, its cut of timm's Swin-T to the same widths runs beside ours.
 """
 
 import argparse
+import copy
+import importlib.util
 
 import torch
 import torchvision
@@ -37,25 +39,45 @@ def ragged(model, share, kinds, scope="global"):
     return surgery.cut_dimensions(model, selection.select(drawn, share, scope=scope))
 
 
-def torch_pruning(head, hidden):
-    """Torch-Pruning's Swin-T with heads of ``head`` and so many hidden dimensions; its own forward for torchvision."""
-    import torch_pruning as tp
+def torch_pruning(model, head, hidden):
+    """timm's Swin cut in place by Torch-Pruning to heads of ``head`` and that share of hidden dimensions."""
+    import torch_pruning
 
-    model = torchvision.models.swin_t().eval()
-    example = torch.randn(1, 3, 224, 224)
-    graph = tp.DependencyGraph().build_dependency(model, example)
-    for block in (module for stage in (1, 3, 5, 7) for module in model.features[stage]):
-        size = block.mlp[0].out_features
-        gone = list(range(round(hidden * size), size))
-        if gone:
-            graph.get_pruning_group(block.mlp[0], tp.prune_linear_out_channels, gone).prune()
+    for block in (block for layer in model.layers for block in layer.blocks):
+        attention, mlp = block.attn, block.mlp
+        width, heads = attention.qkv.in_features, attention.num_heads
+        size = width // heads
+        gone = [at * size + place for at in range(heads) for place in range(head, size)]
+        every = [part * width + place for part in range(3) for place in gone]
+        torch_pruning.prune_linear_out_channels(attention.qkv, every)
+        torch_pruning.prune_linear_in_channels(attention.proj, gone)
+        units = list(range(round(hidden * mlp.fc1.out_features), mlp.fc1.out_features))
+        torch_pruning.prune_linear_out_channels(mlp.fc1, units)
+        torch_pruning.prune_linear_in_channels(mlp.fc2, units)
     return model
+
+
+def peers():
+    """timm's Swin-T dense, cut by us, and cut by Torch-Pruning to the same widths; the two cuts answer alike."""
+    import timm
+
+    model = timm.create_model("swin_tiny_patch4_window7_224").eval()
+    found = {"timm's, dense": model}
+    example = torch.randn(1, 3, 224, 224)
+    for words, head, hidden in (("hidden x 0.6", 32, 0.6), ("heads to 16, hidden x 0.5", 16, 0.5)):
+        ours = uniform(model, head, hidden)
+        theirs = torch_pruning(copy.deepcopy(model), head, hidden)
+        with torch.no_grad():
+            gap = float((ours(example) - theirs(example)).abs().max())
+        print(f"{words}: largest difference of the answers {gap:.1e}")
+        found |= {f"timm's, {words}, ours": ours, f"timm's, {words}, T-P": theirs}
+    return found
 
 
 def networks():
     """Dense and cut networks by name."""
     model = torchvision.models.swin_t().eval()
-    found = {
+    return {
         "dense": model,
         "dense, our attention": surgery.cut_dimensions(surgery.insert_scores(model), {}),
         "heads 32 to 24": uniform(model, 24, 1.0),
@@ -68,38 +90,41 @@ def networks():
         "random 40 %, equal heads": ragged(model, 0.4, ("qk", "v", "hidden"), "head"),
         "random 40 %, two-sided": ragged(model, 0.4, surgery.blocks.KINDS),
     }
+
+
+def row(name, model, ratio, dense):
+    """A network's shares of MACs and time."""
+    executed = measure.macs(model, (3, 224, 224)) / dense
     try:
-        found["hidden x 0.6, Torch-Pruning"] = torch_pruning(32, 0.6)
-    except ImportError:
-        print("Torch-Pruning is not installed: its row is left out")
-    return found
+        blocks = [counts.BlockShape.of(block) for block in surgery.find_blocks(model).values()]
+        formula = counts.swin_macs(SHAPE, blocks=blocks) / dense
+    except ValueError:  # cut by others: their blocks are none of ours
+        formula = executed
+    quartiles = f"{ratio.q1:.3f}-{ratio.q3:.3f}"
+    gains = f"{executed / ratio.median:8.2f} {formula / ratio.median:8.2f}"
+    return f"{name:36} {formula:8.3f} {executed:8.3f} {ratio.median:6.3f} {quartiles:>13} {gains}"
+
+
+def table(every, repeats, batch, threads):
+    """Print what networks take, as shares of the first."""
+    example = torch.randn(batch, 3, 224, 224)
+    timed = measure.latency_ratio(every, example, warmup=1, repeats=repeats, threads=threads)
+    print(
+        f"{'network':36} {'formula':>8} {'executed':>8} {'time':>6} {'quartiles':>13} {'of exec.':>8} {'of form.':>8}"
+    )
+    first, *others = every
+    dense = measure.macs(every[first], (3, 224, 224))
+    for name in others:
+        print(row(name, every[name], timed.ratios[name], dense))
 
 
 def main(repeats, batch, threads):
-    """Print the table."""
-    every = networks()
-    example = torch.randn(batch, 3, 224, 224)
-    timed = measure.latency_ratio(every, example, warmup=1, repeats=repeats, threads=threads)
-    print(timed)
-    executed = {name: measure.macs(model, (3, 224, 224)) for name, model in every.items()}
-    print(
-        f"{'network':28} {'formula':>8} {'executed':>8} {'time':>6} {'quartiles':>13} {'of exec.':>8} {'of form.':>8}"
-    )
-    for name, model in every.items():
-        if name == "dense":
-            continue
-        ratio = timed.ratios[name]
-        try:
-            blocks = [counts.BlockShape.of(block) for block in surgery.find_blocks(model).values()]
-            formula = counts.swin_macs(SHAPE, blocks=blocks) / executed["dense"]
-        except ValueError:
-            formula = executed[name] / executed["dense"]
-        share = executed[name] / executed["dense"]
-        quartiles = f"{ratio.q1:.3f}-{ratio.q3:.3f}"
-        gains = share / ratio.median, formula / ratio.median
-        print(
-            f"{name:28} {formula:8.3f} {share:8.3f} {ratio.median:6.3f} {quartiles:>13} {gains[0]:8.2f} {gains[1]:8.2f}"
-        )
+    """Print the tables."""
+    table(networks(), repeats, batch, threads)
+    if all(map(importlib.util.find_spec, ("timm", "torch_pruning"))):
+        table(peers(), repeats, batch, threads)
+    else:
+        print("timm or Torch-Pruning is not installed: their table is left out")
 
 
 if __name__ == "__main__":
