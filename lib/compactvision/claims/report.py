@@ -47,12 +47,17 @@ def _row(verdict: Verdict) -> list[object]:
     return [named, sign, verdict.ours or NO_NUMBER, verdict.paper or NO_NUMBER, reason]
 
 
+def rows_table(found: list[Verdict], caption: str) -> Html:
+    """Return a table of verdicts, a row each, in their order."""
+    wide = html_table([_row(verdict) for verdict in found], _COLUMNS, caption)
+    return Html(wide.markup, "\n".join([caption, *map(_lines, found)]), wide.markdown)
+
+
 def group_table(found: list[Verdict], group: str, caption: str | None = None) -> Html:
     """Return the table of the claims of one group, in the order in which they are written."""
     own = [verdict for verdict in found if verdict.group == group]
     heading = f"{caption or CAPTIONS[group]}: {sentence(own, group)}"
-    wide = html_table([_row(verdict) for verdict in own], _COLUMNS, heading)
-    return Html(wide.markup, "\n".join([heading, *map(_lines, own)]), wide.markdown)
+    return rows_table(own, heading)
 
 
 def _lines(verdict: Verdict) -> str:
@@ -80,17 +85,6 @@ def tables(found: list[Verdict]) -> Html:
         "\n\n".join(part.text for part in parts),
         "\n\n".join(part.markdown or "" for part in parts),
     )
-
-
-def table(slug: str) -> Html:
-    """Return a chapter's claims with the paper's value, ours, verdict and reason, for its page.
-
-    Raises
-    ------
-    ValueError
-        If the slug is unknown, or its claim file or a record is malformed.
-    """
-    return tables(verdicts(slug))
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ CALLS = {
     "claims.report.Scorecard.summary": lambda: {
         "self": claims.Scorecard(((claims.load(o.CHAPTER), tuple(_verdicts())),)), "group": "paper",
     },
-    "claims.report.table": lambda: {"slug": o.CHAPTER},
+    "claims.folded.table": lambda: {"slug": o.CHAPTER},
     "claims.report.tables": lambda: {"found": _verdicts()},
     "claims.rules.decide": lambda: {"rule": o.claim().rule, "values": (1.0, 2.0)},
     "claims.rules.judge": lambda: {"claim": o.claim(), "record": o.record()},

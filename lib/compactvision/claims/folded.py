@@ -1,0 +1,64 @@
+"""A chapter's claims on its page: totals, the few that matter most, and all of them folded behind these."""
+
+from __future__ import annotations
+
+import re
+
+from compactvision.claims.report import GROUPS, rows_table, sentence, tables
+from compactvision.claims.rules import FULL, NO, PARTLY, Verdict, verdicts
+from compactvision.plots import Html
+from compactvision.plots.escape import as_html, as_markdown
+
+MOST = 5
+"""Claims that stand open on a page."""
+FAILED = 3
+"""At most so many of them did not hold."""
+_LEANS = re.compile(r"(.{0,30}: )?(it|the same|and|so|this|they)\b", re.IGNORECASE)  # on the claim before
+_NAMES = {"paper": "Exact and trained claims", "scaled": "Scaled claims"}
+
+
+def _weight(verdict: Verdict) -> tuple[bool, bool, bool, bool]:
+    """Order claims: what stands alone, numbers that a paper prints, what its abstract says, what is the paper's."""
+    text, source = verdict.claim.text, verdict.claim.source
+    ours = any(word in source for word in ("ours", "this book", "derived here"))
+    return _LEANS.match(text) is not None, verdict.claim.paper is None, not source.startswith("abstract"), ours
+
+
+def that_matter(found: list[Verdict]) -> list[Verdict]:
+    """Return the claims that stand open, in the order in which they are written.
+
+    Sentences that lean on the claim before come last; what the paper prints comes before what its abstract says. Of
+    five, three at most did not hold or held in part: these are chosen first, those that held fill up.
+    """
+    failed = sorted((v for v in found if v.level in (NO, PARTLY)), key=_weight)
+    held = sorted((v for v in found if v.level == FULL), key=_weight)
+    chosen = failed[: max(FAILED, MOST - len(held))]
+    chosen += held[: MOST - len(chosen)]
+    ids = {verdict.claim.id for verdict in chosen[:MOST]}
+    return [verdict for verdict in found if verdict.claim.id in ids]
+
+
+def table(slug: str) -> Html:
+    """Return a chapter's claims with the paper's value, ours, verdict and reason, for its page.
+
+    Totals and the claims that matter most stand open, all claims folded behind them; few claims are all open.
+
+    Raises
+    ------
+    ValueError
+        If the slug is unknown, or its claim file or a record is malformed.
+    """
+    found = verdicts(slug)
+    every = tables(found)
+    few = that_matter(found)
+    if len(found) <= MOST + 1 or not few:
+        return every
+    totals = [f"{_NAMES[group]}: {sentence(found, group)}." for group in GROUPS if any(v.group == group for v in found)]
+    caption = f"{len(few)} of {len(found)} claims: the paper's own numbers and statements first"
+    shown = rows_table(few, caption)
+    fold = f"All {len(found)} claims, each with its verdict"
+    paragraphs = "".join(f"<p>{as_html(line)}</p>" for line in totals)
+    folded = f'<details class="cv-claims"><summary>{fold}</summary>\n{every.markup}\n</details>'
+    markup = "\n".join([paragraphs, shown.markup, folded])
+    markdown = "\n\n".join([*map(as_markdown, totals), shown.markdown or "", f"**{fold}**", every.markdown or ""])
+    return Html(markup, every.text, markdown)
