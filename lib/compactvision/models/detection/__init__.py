@@ -1,7 +1,7 @@
 """A small anchor-free detector on any backbone that gives feature maps, and its loss.
 
 :class:`Detector` joins a backbone, a pyramid of one or more levels and a head shared by all levels, as FCOS does
-:cite:p:`tian2019fcos`. Each cell of each level says, for every class, whether an object lies there, and how far the
+(Tian et al. 2019). Each cell of each level says, for every class, whether an object lies there, and how far the
 sides of its box are from the cell's centre. :class:`DetectionLoss` compares that with boxes;
 :meth:`Detector.predict` turns it into boxes. Nothing is compiled, and nothing loops over cells, images or windows.
 

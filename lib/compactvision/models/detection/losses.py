@@ -13,7 +13,7 @@ from compactvision.models.detection.positives import RADIUS, positives
 
 
 def focal_loss(logits: Tensor, targets: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    """Return the sigmoid focal loss of each entry, ``-a (1 - p)^gamma log p`` :cite:p:`lin2017focal`.
+    """Return the sigmoid focal loss of each entry, ``-a (1 - p)^gamma log p`` (Lin et al. 2017).
 
     ``p`` is the probability given to what is the case, ``a`` is ``alpha`` where the target is 1 and ``1 - alpha`` where
     it is 0.
@@ -50,7 +50,7 @@ def focal_loss(logits: Tensor, targets: Tensor, *, alpha: float = 0.25, gamma: f
 
 
 def generalised_iou(first: Tensor, second: Tensor) -> Tensor:
-    """Return the generalised intersection over union of boxes, pair by pair :cite:p:`rezatofighi2019giou`.
+    """Return the generalised intersection over union of boxes, pair by pair (Rezatofighi et al. 2019).
 
     ``IoU - (hull - union) / hull``, where the hull is the smallest box around both: 1 for equal boxes, towards -1 for
     boxes far apart, with a gradient where they do not touch.

@@ -38,13 +38,13 @@ class Cells(NamedTuple):
 
 
 class Detector(nn.Module):
-    """An anchor-free detector on any backbone, after FCOS :cite:p:`tian2019fcos`.
+    """An anchor-free detector on any backbone, after FCOS (Tian et al. 2019).
 
     Pyramid: each map passes a 1 x 1 convolution to ``width`` channels, and gets the next coarser level, enlarged by
-    copying, added :cite:p:`lin2017fpn`. Head, shared by all levels: two convolutions 3 x 3 with GroupNorm and ReLU,
-    then one 3 x 3 for the logits and one for the distances to the four sides, softplus times the level's stride. Unlike
-    in FCOS both share the two convolutions, there is no "centre-ness", and every level answers for objects of every
-    size.
+    copying, added (a feature pyramid network, Lin et al. 2017). Head, shared by all levels: two convolutions 3 x 3 with
+    GroupNorm and ReLU, then one 3 x 3 for the logits and one for the distances to the four sides, softplus times the
+    level's stride. Unlike in FCOS both share the two convolutions, there is no "centre-ness", and every level answers
+    for objects of every size.
 
     Parameters
     ----------
