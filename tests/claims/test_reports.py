@@ -70,7 +70,7 @@ def test_a_chapters_table_has_both_groups_with_words_symbols_and_reasons(tiny):
 
 def test_bad_verdicts_look_exactly_like_good_ones(tiny):
     verdicts = {v.claim.id: v for v in claims.verdicts("tiny")}
-    cells = [report._row(verdicts[name])[1].markup for name in ("right", "wrong", "absent")]
+    cells = [report.row_of(verdicts[name])[1].markup for name in ("right", "wrong", "absent")]
     assert len({re.sub(r"cv-verdict-[a-z-]+|>[^<>]+<", "", cell) for cell in cells}) == 1
 
 
@@ -136,15 +136,17 @@ def test_trained_claims_read_the_records_of_arms_and_only_those(tiny, make_recor
 
 def test_pages_for_the_book(tiny):
     page = claims.scorecard_page()
-    assert page.count("### A &lt;tiny&gt; chapter") == 1
-    assert "Chapter: A &lt;tiny&gt; chapter. Paper: Nobody 2021." in page
-    for name, *_ in FOUR:
-        assert f"| {name} &amp; co (" in page
+    assert page.count("<details") == page.count('id="claims-tiny"') == 1
+    assert "<p>Chapter: A &lt;tiny&gt; chapter. Paper: Nobody 2021.</p>" in page
+    for name, kind, *_ in FOUR:
+        assert re.search(rf'<tr data-kind="{kind}" data-level="[a-z-]+"><th scope="row">{name} &amp; co<br>', page)
+    assert page.count("<caption>") == 4  # chapters by kind, then one for each kind: never two kinds in one
     (tiny / "_toc.yml").write_text("chapters:\n  - file: notebooks/tiny\n")
-    assert "{doc}" not in claims.scorecard_page()  # its title does not go into the text of a role
+    assert '<a href="../notebooks/tiny.html">A &lt;tiny&gt; chapter</a>' in claims.scorecard_page()
+    assert "{doc}" not in claims.status_page()  # its title does not go into the text of a role
     path = tiny / "claims" / "tiny.toml"
     path.write_text(path.read_text().replace("<tiny>", "tiny"))
-    assert "{doc}`A tiny chapter </notebooks/tiny>`" in claims.scorecard_page()
+    assert "{doc}`A tiny chapter </notebooks/tiny>`" in claims.status_page()
     status = claims.status_page()
     assert (
         "| quick | ✓ of today's code | 2026-11-21 10:00:00 UTC | `012345678` | cpu: A processor, 2 threads |" in status
@@ -158,7 +160,13 @@ def test_pages_for_the_book(tiny):
 
 def test_pages_are_written_only_when_they_change(tiny):
     paths = claims.write_pages(tiny / "generated")
-    assert [path.name for path in paths] == ["scorecard.md", "status.md", "running_picture.md"]
+    assert [path.name for path in paths] == [
+        "scorecard.md",
+        "status.md",
+        "running_picture.md",
+        "standing.md",
+        "verdict_log.md",
+    ]
     assert paths[1].read_text() == claims.status_page()
     before = paths[0].stat().st_mtime_ns
     claims.write_pages(tiny / "generated")

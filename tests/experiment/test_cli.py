@@ -139,14 +139,16 @@ def test_the_scorecard_in_its_forms(capsys, tmp_path):
     assert cli.main(["scorecard"]) == 0
     assert "All chapters" in capsys.readouterr().out
     assert cli.main(["scorecard", "--markdown"]) == 0
-    assert capsys.readouterr().out.startswith("## Exact and trained claims")
+    assert capsys.readouterr().out.startswith("Of 1 exact claims ")
     assert cli.main(["scorecard", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["tiny"]["counts"]["paper"]["not run"] == 2
     assert cli.main(["scorecard", "--pages", str(tmp_path / "pages")]) == 0
     assert sorted(path.name for path in (tmp_path / "pages").iterdir()) == [
         "running_picture.md",
         "scorecard.md",
+        "standing.md",
         "status.md",
+        "verdict_log.md",
     ]
 
 

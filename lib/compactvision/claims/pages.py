@@ -7,10 +7,13 @@ from pathlib import Path
 from statistics import fmean
 
 from compactvision import records
+from compactvision.claims import templates, verdict_log
+from compactvision.claims.card import page as card_page
 from compactvision.claims.picture import picture_page
-from compactvision.claims.report import CAPTIONS, GROUPS, OLDER, group_table, scorecard
+from compactvision.claims.report import OLDER, Scorecard, scorecard
 from compactvision.claims.rules import is_older
 from compactvision.claims.schema import TRAINED, Chapter, load, slugs
+from compactvision.claims.standing import standing
 from compactvision.plots import Html
 from compactvision.plots.display import markdown_table
 from compactvision.plots.escape import as_code, as_html, as_markdown
@@ -24,34 +27,28 @@ _STATUS_NOTE = (
 )
 
 
-def _title(chapter: Chapter) -> str:
+def _listed(chapter: Chapter) -> bool:
+    """Tell whether a chapter's notebook stands in the contents of the book."""
     folder = notebooks_folder()
     toc = folder.parent / "_toc.yml" if folder else None
-    listed = toc is not None and toc.is_file() and f"notebooks/{chapter.slug}" in read_text(toc)
-    if listed and not re.search(r"[`<>\\\n]", chapter.title):  # of what the text of a role cannot say
+    return toc is not None and toc.is_file() and f"notebooks/{chapter.slug}" in read_text(toc)
+
+
+def _title(chapter: Chapter) -> str:
+    if _listed(chapter) and not re.search(r"[`<>\\\n]", chapter.title):  # of what the text of a role cannot say
         return f"{{doc}}`{chapter.title} </notebooks/{chapter.slug}>`"
     return as_markdown(chapter.title)
 
 
-def scorecard_page() -> str:
-    """Return the scorecard: counts by chapter, the two groups apart, then every claim."""
-    card = scorecard()
-    parts: list[str] = []
-    for group in GROUPS:
-        parts += [f"## {CAPTIONS[group].partition(':')[0]}, counted", card.summary(group).markdown or ""]
-    parts.append("## Every claim")
-    for chapter, found in card.chapters:
-        parts.append(f"### {as_markdown(chapter.title)}")
-        parts.append(
-            f"Chapter: {_title(chapter)}" + (f". Paper: {as_markdown(chapter.paper)}." if chapter.paper else ".")
-        )
-        tables = [
-            group_table(list(found), group).markdown or ""
-            for group in GROUPS
-            if any(verdict.group == group for verdict in found)
-        ]
-        parts += tables or ["No claims are written down yet."]
-    return "\n\n".join(part.strip() for part in parts) + "\n"
+def scorecard_page(card: Scorecard | None = None) -> str:
+    """Return the scorecard: where the book stands, counts by chapter and kind, then every claim."""
+    card = card or scorecard()
+    return card_page(card, frozenset(chapter.slug for chapter, _ in card.chapters if _listed(chapter)))
+
+
+def standing_page(card: Scorecard | None = None) -> str:
+    """Return the sentences of the scorecard that cover and status repeat."""
+    return standing((card or scorecard()).verdicts) + "\n"
 
 
 def status_page() -> str:
@@ -98,11 +95,18 @@ def _status_row(profile: str, record: Record | None, chapter: Chapter) -> list[o
 
 
 def write_pages(folder: Path) -> list[Path]:
-    """Write the three pages into a folder; files that would stay the same are not touched."""
+    """Write the generated pages into a folder; files that would stay the same are not touched."""
+    card = scorecard()
     paths = []
-    pages = {"scorecard.md": scorecard_page, "status.md": status_page, "running_picture.md": picture_page}
-    for name, page in pages.items():
-        text = page()
+    pages = {
+        "scorecard.md": scorecard_page(card),
+        "status.md": status_page(),
+        "running_picture.md": picture_page(),
+        "standing.md": standing_page(card),
+        "verdict_log.md": verdict_log.page(),
+        **templates.pages(card),
+    }
+    for name, text in pages.items():
         path = folder / name
         if not path.is_file() or path.read_bytes() != text.encode():
             write_text(path, text)

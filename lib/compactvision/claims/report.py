@@ -35,7 +35,8 @@ def sentence(found: Iterable[Verdict], group: str) -> str:
     return " · ".join(f"{number} {word}" for word, number in counts(found, group).items())
 
 
-def _row(verdict: Verdict) -> list[object]:
+def row_of(verdict: Verdict) -> list[object]:
+    """Return a claim's cells: claim, verdict, our value, the paper's, and why."""
     claim = verdict.claim
     notes = [claim.kind, claim.source] + ([f"counted as {claim.convention}"] if claim.convention else [])
     small = "; ".join(notes)
@@ -49,7 +50,7 @@ def _row(verdict: Verdict) -> list[object]:
 
 def rows_table(found: list[Verdict], caption: str) -> Html:
     """Return a table of verdicts, a row each, in their order."""
-    wide = html_table([_row(verdict) for verdict in found], _COLUMNS, caption)
+    wide = html_table([row_of(verdict) for verdict in found], _COLUMNS, caption)
     return Html(wide.markup, "\n".join([caption, *map(_lines, found)]), wide.markdown)
 
 
@@ -62,7 +63,7 @@ def group_table(found: list[Verdict], group: str, caption: str | None = None) ->
 
 def _lines(verdict: Verdict) -> str:
     """Return a verdict as two lines for a terminal."""
-    _, sign, ours, paper, reason = _row(verdict)
+    _, sign, ours, paper, reason = row_of(verdict)
     return f"  {sign}: {verdict.claim.text} ({verdict.claim.id})\n      ours: {ours}; paper: {paper}; {reason}"
 
 

@@ -182,7 +182,7 @@ def parse(text: str, path: Path) -> Chapter:
     entries = content.get("claim", [])
     if not isinstance(entries, list):
         raise ValueError(f"{path.name}: claims are written as [[claim]]")
-    claims = tuple(_claim(entry, path.name, i) for i, entry in enumerate(entries, start=1))
+    claims = tuple(claim_of(entry, path.name, i) for i, entry in enumerate(entries, start=1))
     seen: set[str] = set()
     for claim in claims:
         if claim.id in seen:
@@ -198,7 +198,14 @@ def parse(text: str, path: Path) -> Chapter:
     return Chapter(path.stem, head["title"], head["part"], tuple(files), claims, head.get("paper"))
 
 
-def _claim(entry: object, file: str, number: int) -> Claim:
+def claim_of(entry: object, file: str, number: int) -> Claim:
+    """Return the claim that an entry of a claim file holds; ``file`` and ``number`` serve messages.
+
+    Raises
+    ------
+    ValueError
+        Naming the claim and the field that is missing, unknown or malformed.
+    """
     where = f"{file}: claim {number}"
     content = dict(_table(entry, where))
     if isinstance(content.get("id"), str):

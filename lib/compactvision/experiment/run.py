@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from compactvision.records import PROFILES, DataSource, Device, Record, SeedRun,
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 LONGEST_LIST = 512
+STRICT = "COMPACTVISION_STRICT"  # set by `make notebooks-test` and `execute`: a value outside its band fails
 
 
 @runtime_checkable
@@ -236,16 +238,21 @@ class Run:
     def check(self) -> str:
         """Compare the live values that have a band with the record of this profile.
 
+        What was trained may come out otherwise on another processor or for another seed: outside its band it is noted.
+        What is exact (a band of 0, or a value that an exact claim reads) must agree everywhere. Where
+        ``COMPACTVISION_STRICT`` is set, as it is when the book is tested and when outputs are stored, nothing may lie
+        outside.
+
         Returns
         -------
         str
-            What was compared, in words.
+            What was compared, in words; each value outside its band, with both processors.
 
         Raises
         ------
         AssertionError
-            Naming each value that lies outside the range of the record's seeds widened by its band, or
-            that the record lacks.
+            Naming each exact value that lies outside the range of the record's seeds, each value that the record
+            lacks, and in a strict run each value beyond the range widened by its band.
         """
         command = f"python -m compactvision run {self.slug} --profile {self.profile} --seeds 0 1 2 --save"
         if self.recording:
@@ -253,19 +260,43 @@ class Run:
         record = self.record()
         if record is None:
             return f"There is no {self.profile} record of {self.slug} yet; `{command}` makes it."
-        problems = [text for name, band in self.bands.items() if (text := self._outside(record, name, band))]
+        strict = bool(os.environ.get(STRICT))
+        exact = {name for claim in self.chapter.claims if claim.kind == "exact" for name in claim.rule.names}
+        problems: list[str] = []
+        notes: dict[str, str] = {}
+        for name, band in self.bands.items():
+            outside, comparable = self._outside(record, name, band)
+            if outside and comparable and band > 0 and name not in exact and not strict:
+                notes[name] = outside
+            elif outside:
+                problems.append(outside)
         if problems:
             raise AssertionError("; ".join(problems) + f". If the change is meant, `{command}` makes a new record.")
         seeds = ", ".join(map(str, record.seeds))
-        return f"{len(self.bands)} values lie inside the bands of the {self.profile} record (seeds {seeds})."
+        inside = (
+            f"{len(self.bands) - len(notes)} values lie inside the bands of the {self.profile} record (seeds {seeds})."
+        )
+        return "\n".join([inside, *self._noted(record, notes)]) if notes else inside
 
-    def _outside(self, record: Record, name: str, band: float) -> str | None:
+    def _noted(self, record: Record, notes: dict[str, str]) -> list[str]:
+        """Return the lines that tell what lies outside, and where both runs were made."""
+        number = f"{len(notes)} lies" if len(notes) == 1 else f"{len(notes)} lie"
+        seed = f"seed {self.seed}" + ("" if self.seed in record.seeds else ", which the record does not hold")
+        here = records.describe_device(self.device.type)
+        return [
+            f"Noted: {number} outside; nothing is wrong with that by itself.",
+            *(f"  {text}" for text in notes.values()),
+            f"The record was made on {_processor(record.device)}; this run on {_processor(here)}, with {seed}.",
+        ]
+
+    def _outside(self, record: Record, name: str, band: float) -> tuple[str | None, bool]:
+        """Return what is outside, in words or None, and whether live value and record could be compared at all."""
         live = self.values[name]
         if name not in record.names:
-            return f"{name}: the {record.profile} record has no such value"
+            return f"{name}: the {record.profile} record has no such value", False
         low, high = record.range(name)
         if isinstance(live, list) != isinstance(low, list) or (isinstance(live, list) and len(live) != len(low)):
-            return f"{name}: the {record.profile} record holds another number of values"
+            return f"{name}: the {record.profile} record holds another number of values", False
         if not isinstance(live, list):
             triples = [(name, live, low, high)]
         else:
@@ -276,8 +307,12 @@ class Run:
                 return (
                     f"{label} = {value:g} lies {side} the record's seeds ({least:g} to {most:g}) by more than "
                     f"the band of {band:g}"
-                )
-        return None
+                ), True
+        return None, True
+
+
+def _processor(device: Device) -> str:
+    return f"{device.kind}: {device.name}, {device.threads} threads"
 
 
 def _plain(name: str, value: Any) -> Value:

@@ -93,7 +93,7 @@ def execute(path: Path, *, timeout: int = 600) -> None:
         if "setup" in tags_of(cell):
             cell["source"] = setup_cell()
     live = nbformat.from_dict(cleaned(notebook))
-    quiet = {**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    quiet = {**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1", "COMPACTVISION_STRICT": "1"}
     quiet.pop("MPLBACKEND", None)  # the notebook's own, as a reader has it
     client = NotebookClient(
         live,
