@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from compactvision.claims.report import GROUPS, rows_table, sentence, tables
+from compactvision.claims.report import rows_table, tables
 from compactvision.claims.rules import FULL, NO, PARTLY, Verdict, verdicts
+from compactvision.claims.standing import by_kind, words
 from compactvision.plots import Html
 from compactvision.plots.escape import as_html, as_markdown
 
@@ -14,7 +15,6 @@ MOST = 5
 FAILED = 3
 """At most so many of them did not hold."""
 _LEANS = re.compile(r"(.{0,30}: )?(it|the same|and|so|this|they)\b", re.IGNORECASE)  # on the claim before
-_NAMES = {"paper": "Exact and trained claims", "scaled": "Scaled claims"}
 
 
 def _weight(verdict: Verdict) -> tuple[bool, bool, bool, bool]:
@@ -53,7 +53,7 @@ def table(slug: str) -> Html:
     few = that_matter(found)
     if len(found) <= MOST + 1 or not few:
         return every
-    totals = [f"{_NAMES[group]}: {sentence(found, group)}." for group in GROUPS if any(v.group == group for v in found)]
+    totals = [f"{kind.capitalize()} claims: {words(of, kind)}." for kind, of in by_kind(found).items() if of]
     caption = f"{len(few)} of {len(found)} claims: the paper's own numbers and statements first"
     shown = rows_table(few, caption)
     fold = f"All {len(found)} claims, each with its verdict"
