@@ -11,7 +11,7 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 
-GENERATED_BY_SPHINX = {"genindex.html", "py-modindex.html", "search.html"}
+GENERATED_BY_SPHINX = {"genindex.html", "py-modindex.html", "search.html", "404.html"}
 
 
 @pytest.fixture(scope="session")

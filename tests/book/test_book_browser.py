@@ -176,3 +176,22 @@ def test_paper_shows_the_article_alone(page, address):
         ".bd-header-article": False,
         "#jb-print-docs-body h1": True,
     }
+
+
+def test_the_scorecard_is_filtered_and_unfolds_a_chapter_at_a_time(page, address):
+    page.goto(address("book/scorecard.html"))
+    rows = page.locator("#cv-card tr[data-kind]")
+    assert page.locator("#cv-card details[open]").count() == 0
+    page.select_option("select[name=level]", "no")
+    page.select_option("select[name=kind]", "exact")
+    left = page.locator("#cv-card tr[data-kind]:not([hidden])")
+    kept = left.evaluate_all("rows => rows.map(row => [row.dataset.kind, row.dataset.level].join())")
+    assert 0 < len(kept) < rows.count()
+    assert set(kept) == {"exact,no"}
+    page.locator("#cv-card summary:visible").first.click()
+    page.locator("#cv-card summary:visible").nth(1).click()
+    assert page.locator("#cv-card details[open]").count() == 1
+    page.locator(".cv-filters button").click()
+    page.wait_for_function("document.querySelectorAll('#cv-card tr[data-kind][hidden]').length === 0")
+    page.goto(address("book/scorecard.html", "#claims-dcff"))
+    assert page.locator("#claims-dcff[open]").count() == 1

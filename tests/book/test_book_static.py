@@ -63,7 +63,7 @@ def test_nothing_is_loaded_from_another_host(site, soups):
     outside = []
     for name, soup in soups.items():
         loaded = [element.get("src") or element.get("data") or "" for element in soup.find_all(LOADED)]
-        loaded += [link["href"] for link in soup.find_all("link", href=True)]
+        loaded += [link["href"] for link in soup.find_all("link", href=True) if link.get("rel") != ["canonical"]]
         outside += [(name, address) for address in loaded if re.match(r"(https?:)?//", address)]
     for sheet in (site / "_static").rglob("*.css"):
         outside += [
@@ -201,3 +201,35 @@ def test_what_others_made_carries_its_licence(repo):
     assert "Apache License" in (vendored / "mathjax-LICENSE.txt").read_text()
     assert {path.name for path in vendored.iterdir()} == {"mathjax-LICENSE.txt", "mathjax-tex-svg-full-3.2.2.js"}
     assert "MathJax" in Path(repo / "book" / "licence.md").read_text()
+
+
+def test_every_page_says_what_it_is_and_where_it_belongs(site, config, articles, soups):
+    base = config["html"]["baseurl"]
+    assert (site / "_static" / "social.png").stat().st_size < 100_000
+    for name in articles:
+        head = soups[name].head
+        assert head.find("link", rel="canonical")["href"] == base + name
+        assert head.find("meta", property="og:image")["content"] == base + "_static/social.png"
+        assert head.find("meta", property="og:url")["content"] == base + name
+    described = [name for name in articles if soups[name].head.find("meta", attrs={"name": "description"})]
+    assert len(described) > len(articles) / 2
+    assert {f"{base}{name}" for name in articles} <= set(
+        re.findall("<loc>(.*?)</loc>", (site / "sitemap.xml").read_text())
+    )
+    lost = {link["href"].removeprefix(base) for link in soups["404.html"].find_all("a")}
+    assert lost <= set(soups)
+    assert "book/intro.html" in lost
+
+
+def test_mathematics_is_loaded_only_where_it_is(articles, soups):
+    loads = {name for name in articles if soups[name].find("script", src=re.compile("mathjax"))}
+    assert loads == {name for name in articles if soups[name].select_one(".math")}
+    assert "book/notation.html" in loads
+    assert "book/scorecard.html" not in loads
+
+
+def test_every_page_can_be_edited(config, repo, articles, soups):
+    for name in articles:
+        links = [a["href"] for a in soups[name].find_all("a", href=re.compile("/edit/"))]
+        assert links, name
+        assert (repo / links[0].partition(f"/edit/{config['repository']['branch']}/")[2]).is_file(), links

@@ -63,7 +63,7 @@ def description(doctree: Any) -> str:
     Examples
     --------
     >>> from docutils.core import publish_doctree
-    >>> from compactvision import site
+    >>> from compactvision import _site as site
     >>> site.description(publish_doctree("A vision network that is accurate is often large and slow."))
     'A vision network that is accurate is often large and slow.'
     """
