@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import multiprocessing
 import time
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from compactvision import records
 from compactvision.awkward.catalogue import NETWORKS, Network
@@ -25,7 +28,8 @@ LIMIT = 120.0  # seconds of one network
 def make(networks: Iterable[Network] = NETWORKS, *, limit: float = LIMIT, say: Callable[[str], object] = str) -> dict:
     """Try networks, each in a process of its own that gets so many seconds, and return the record."""
     commit, dirty = records.commit()
-    rows = []
+    rows, networks = [], list(networks)
+    _load(networks)
     for network in networks:
         row = _alone(network, limit)
         rows.append(row)
@@ -38,6 +42,14 @@ def make(networks: Iterable[Network] = NETWORKS, *, limit: float = LIMIT, say: C
         "device": asdict(records.describe_device("cpu")),
         "finished": time.strftime("%Y-%m-%d"),
     }
+
+
+def _load(networks: list[Network]) -> None:
+    """Import here what the processes would import one by one: the exporter, and the networks' packages."""
+    torch.export.export(nn.Linear(1, 1), (torch.zeros(1, 1),)).module()
+    for name in {network.source for network in networks}:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 
 def _version(name: str) -> str | None:
