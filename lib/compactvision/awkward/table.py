@@ -116,6 +116,10 @@ def markdown(record: Mapping[str, Any]) -> str:
         parts += ["|---|---|---|---|---|---|", *map(_cut_line, cut), ""]
         if refused:
             parts += ["| refused | because |", "|---|---|", *map(_refused_line, refused), ""]
+    tried = {(row["source"], row["name"]) for row in record["rows"]}
+    waiting = [f"{each.source}'s `{each.name}`" for each in NETWORKS if (each.source, each.name) not in tried]
+    if waiting:
+        parts += [f"In the list but not in this run: {', '.join(waiting)}.", ""]
     made = f"Made with torch {record['versions']['torch']} on {record['finished']}, code {record['commit'][:10]}."
     return "\n".join([*parts, made, ""])
 
