@@ -17,7 +17,7 @@ SEEDS ?= 0 1 2
 export MPLBACKEND ?= Agg
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help setup teach book generated test lint unit notebooks-test pages-test notebooks quick full baselines small-cells gpu-queue gpu-status benchmark fuzz mutants lock repository clean
+.PHONY: help setup teach book generated test lint unit notebooks-test pages-test notebooks quick full baselines small-cells awkward gpu-queue gpu-status benchmark fuzz mutants lock repository clean
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,7 @@ $(TEACH_STAMP): $(STAMP)
 generated: $(STAMP)
 	$(BIN)/python -m compactvision scorecard --pages book/generated
 	$(BIN)/python -m compactvision.in_browser book/generated/try-it.html
+	$(BIN)/python -m compactvision.awkward --page book/generated/awkward-networks.md
 
 book: generated ## build the whole book from the stored outputs, warnings as errors
 	$(BIN)/jupyter-book build . --warningiserror --keep-going
@@ -75,6 +76,9 @@ baselines: $(STAMP) ## train the networks that the chapters cut (NAME=... for on
 
 small-cells: $(STAMP) ## train all small cells that the part Search is judged by (about an hour)
 	$(BIN)/python -m compactvision.small_cells
+
+awkward: $(STAMP) ## cut ready-made networks and store what came of it (needs timm: .venv/bin/uv pip install timm)
+	$(BIN)/python -m compactvision.awkward
 
 # A machine with a GPU may have no .venv: its own Python does, with the package read from lib.
 QUEUE := PYTHONPATH=lib $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m compactvision queue

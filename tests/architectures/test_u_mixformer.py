@@ -231,13 +231,13 @@ def test_export_and_autocast():
         assert decoder(maps).isfinite().all()
 
 
-def test_surgery_refuses_attention_by_name():
+def test_surgery_cuts_around_attention():
     encoder = encoders.MiT((4, 6), (1, 1), (1, 2), (2, 1))
     network = Segmenter(encoder, UMixFormerHead(encoder.channels, 3, width=8))
-    with pytest.raises(
-        ValueError, match=r"'encoder.stages.0' calls 'transpose' on channels, which surgery cannot follow"
-    ):
-        surgery.channel_graph(network, (3, 32, 32))
+    graph = surgery.channel_graph(network.eval(), (3, 32, 32))
+    assert graph.groups
+    assert any("attention" in reason for reason in graph.fixed.values())
+    surgery.prune(network, surgery.make_plan(graph, surgery.criteria.l1(), keep=0.5))  # compared with the mask
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ def site(repo):
         steps = (
             [sys.executable, "-m", "compactvision", "scorecard", "--pages", "book/generated"],
             [sys.executable, "-m", "compactvision.in_browser", "book/generated/try-it.html"],
+            [sys.executable, "-m", "compactvision.awkward", "--page", "book/generated/awkward-networks.md"],
             [builder, "build", ".", "--warningiserror", "--keep-going", "--quiet"],
         )
         for step in steps:

@@ -46,8 +46,9 @@
 
   // A label stands on the plate or disc that is drawn just before it, if its middle lies within.
   const plate = (element) => {
-    const shape = element instanceof SVGTextElement && element.previousElementSibling;
-    if (!(shape instanceof SVGRectElement || shape instanceof SVGCircleElement)) return null;
+    const before = element instanceof SVGTextElement && element.previousElementSibling;
+    const shape = before instanceof SVGGElement && before.children.length === 1 ? before.firstElementChild : before;
+    if (![SVGRectElement, SVGCircleElement, SVGPathElement].some((kind) => shape instanceof kind)) return null;
     const [box, text] = [shape.getBoundingClientRect(), element.getBoundingClientRect()];
     const [x, y] = [text.left + text.width / 2, text.top + text.height / 2];
     const within = box.left <= x && x <= box.right && box.top <= y && y <= box.bottom;

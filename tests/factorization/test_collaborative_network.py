@@ -286,9 +286,8 @@ class TestOutside:
         found = swapped(x.to(memory_format=torch.channels_last)).detach()
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
 
-    def test_surgery_that_does_not_know_factors_refuses_them(self):
-        with pytest.raises(ValueError, match="surgery cannot follow"):
-            surgery.channel_graph(self.small(), (3, 16, 16))
+    def test_surgery_that_does_not_know_factors_keeps_what_they_read(self):
+        assert "calls 'conv2d' on it" in str(surgery.channel_graph(self.small(), (3, 16, 16)).fixed)
 
     @pytest.mark.cuda
     def test_cuda(self):

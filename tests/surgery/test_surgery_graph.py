@@ -1,9 +1,10 @@
 import copy
+import re
 
 import pytest
 import torch
 import torch.nn.functional as F
-from compactvision import models, surgery
+from compactvision import measure, models, surgery
 from torch import nn
 
 
@@ -144,6 +145,13 @@ class _Net(nn.Module):
         return self.function(self, x).mean((2, 3))
 
 
+class _Unpooled(_Net):
+    """The same without a mean at the end."""
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
 def _trace(function, **options):
     return surgery.channel_graph(_Net(function, **options), (3, 8, 8))
 
@@ -151,29 +159,40 @@ def _trace(function, **options):
 @pytest.mark.parametrize(
     ("function", "named"),
     [
-        (lambda n, x: n.c(F.pad(n.a(x), (0, 0, 0, 0, 2, 2))[:, 2:6]), "'pad' on channels"),
+        (lambda n, x: n.c(F.pad(n.a(x), (0, 0, 0, 0, 2, 2))[:, 2:6]), "'pad'"),
         (lambda n, x: n.c(n.a(x)[:, [3, 2, 1, 0]]), "'getitem'"),
-        (lambda n, x: n.c(n.a(x)[:, :4]), "'getitem'"),
         (lambda n, x: n.c(n.a(x).flip(1)), "'flip'"),
         (lambda n, x: n.c(torch.cat(n.a(x).chunk(2, 1), 1)), "'chunk'"),
-        (lambda n, x: n.c(n.a(x).view(1, 2, 2, 8, 8).transpose(1, 2).reshape(1, 4, 8, 8)), "'view' from"),
+        (lambda n, x: n.c(n.a(x).view(-1, 2, 2, 8, 8).transpose(1, 2).reshape(-1, 4, 8, 8)), "'view'|'transpose'"),
         (lambda n, x: n.c(F.group_norm(n.a(x), 2)), "'group_norm'"),
         (lambda n, x: F.conv2d(n.a(x), n.c.weight), "'conv2d'"),
-        (lambda n, x: n.c(n.a(x) * n.b(n.a(x))[:, :, :1, :1].sum(1, keepdim=True)), "'sum'"),
-        (lambda n, x: n.c(torch.cat([n.a(x), torch.zeros(1, 1, 8, 8)], 1)[:, :4]), "'getitem' on channels"),
+        (lambda n, x: n.c(n.a(x).sum(1, keepdim=True).expand(-1, 4, -1, -1)), "'sum'"),
+        (lambda n, x: n.c(torch.cat([n.a(x), torch.zeros(len(x), 1, 8, 8)], 1)[:, :4]), "'getitem'"),
+        (lambda n, x: n.c(torch.cat([n.a(x)[:, :2], n.a(x)[:, 2:]], 1)), "'getitem'"),
         (lambda n, x: n.c(n.a(x).clamp(max=torch.ones(4, 1, 1))), "'clamp'"),
-        (lambda n, x: n.c(n.a(x) * n.b(n.a(x)).mean((0, 2, 3), keepdim=True)), "'mean'"),
+        (lambda n, x: n.c(torch.stack(n.a(x).unbind(1), 1)), "'unbind'"),
+        (lambda n, x: n.c(torch.where(n.a(x) > 0, n.a(x), 0.0)), "'gt'|'where'"),
+        (lambda n, x: n.c(F.pixel_shuffle(n.a(x), 2).expand(-1, 4, -1, -1)), "'pixel_shuffle'"),
+        (lambda n, x: n.c(n.a(x).roll(1, 1)), "'roll'"),
     ],
 )
-def test_functions_that_surgery_cannot_follow_are_refused_by_name(function, named):
-    with pytest.raises(ValueError, match="model: 'the model itself' calls " + named):
-        _trace(function)
+@pytest.mark.parametrize("behind", [False, True])
+def test_channels_that_surgery_cannot_follow_stay_whole_and_what_reads_them_is_named(function, named, behind):
+    """What lies behind them is cut."""
+    model = _Net(function).eval()
+    if behind:
+        model = nn.Sequential(_Unpooled(function), nn.Conv2d(4, 6, 1), nn.Conv2d(6, 2, 1)).eval()
+    channels = _equal(model, (3, 8, 8)) if behind else surgery.channel_graph(model, (3, 8, 8))
+    assert set(channels.groups) - {"0.c"} == ({"1"} if behind else set())
+    reason = channels.fixed["0.a" if behind else "a"]
+    assert re.fullmatch(f"'{'0' if behind else 'the model itself'}' calls ({named}) on it", reason)
 
 
 def test_the_module_that_calls_is_named():
-    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.GroupNorm(2, 4), nn.Conv2d(4, 2, 1))
-    with pytest.raises(ValueError, match="model: '1' calls 'group_norm' on channels"):
-        surgery.channel_graph(model, (3, 4, 4))
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.GroupNorm(2, 4), nn.Conv2d(4, 6, 1), nn.Conv2d(6, 2, 1))
+    channels = _equal(model, (3, 4, 4))
+    assert channels.fixed["0"] == "'1' calls 'group_norm' on it"
+    assert set(channels.groups) == {"2"}
 
 
 def test_a_layer_with_weights_made_anew_is_refused():
@@ -182,13 +201,36 @@ def test_a_layer_with_weights_made_anew_is_refused():
         surgery.channel_graph(model, (3, 4, 4))
 
 
-@pytest.mark.parametrize(("groups", "shape"), [(2, "groups=2, 4 to 4 channels")])
-def test_grouped_convolutions_are_refused_by_name(groups, shape):
-    with pytest.raises(ValueError, match=f"layer 'b': only depthwise .* got {shape}"):
-        _trace(lambda n, x: n.c(n.b(n.a(x))), groups=groups)
-    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 8, 3, groups=4))
-    with pytest.raises(ValueError, match=r"layer '1': only depthwise .* got groups=4, 4 to 8 channels"):
-        surgery.channel_graph(model, (3, 8, 8))
+@pytest.mark.parametrize(("read", "written", "groups"), [(4, 4, 2), (4, 8, 4), (12, 6, 3), (6, 12, 2)])
+@pytest.mark.parametrize("residual", ["grouped", "scatter", "gather"])
+def test_whole_groups_of_a_convolution_go(read, written, groups, residual):
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.norm = nn.Conv2d(3, read, 1), nn.BatchNorm2d(read)
+            self.b = nn.Conv2d(read, written, 3, padding=1, groups=groups)
+            self.c, self.d = nn.Conv2d(written, 4, 1), nn.Conv2d(4, 4, 1)
+
+        def forward(self, x):
+            y = self.c(F.relu(self.b(F.relu(self.norm(self.a(x))))))
+            return (y + self.d(y)).mean((2, 3))
+
+    model = Block().eval()
+    channels = _equal(model, (3, 8, 8), residual=residual)
+    group = channels.groups["a"]
+    assert (group.size, group.writers, group.readers) == (groups, ("a", "b"), ("b", "c"))
+    assert channels.layers["b"].kind == "grouped"
+    plan = surgery.keep_plan(channels, {"a": [groups - 1]})
+    small = surgery.prune(model, plan)
+    assert (small.b.in_channels, small.b.out_channels, small.b.groups) == (read // groups, written // groups, 1)
+    assert (plan.macs, plan.parameters) == (measure.macs(small, (3, 8, 8)), measure.parameters(small))
+    assert _equal(small, (3, 8, 8), residual=residual).groups
+
+
+def test_a_group_that_meets_a_constant_keeps_all_groups_whole():
+    channels = _trace(lambda n, x: n.c(n.b(n.a(x) + torch.ones(4, 1, 1))), groups=2)
+    assert channels.groups == {}
+    assert set(channels.fixed) == {"a", "b", "c"}
 
 
 def test_shared_parameters_are_refused_by_name():
@@ -198,9 +240,56 @@ def test_shared_parameters_are_refused_by_name():
         surgery.channel_graph(model, (3, 4, 4))
 
 
-def test_a_linear_layer_on_the_last_dimension_is_refused():
-    with pytest.raises(ValueError, match=r"layer '1': surgery needs an input .* got \(1, 4, 8, 8\)"):
-        surgery.channel_graph(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Linear(8, 2)), (3, 8, 8))
+def test_channels_that_a_linear_layer_does_not_read_stay_whole():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 2))
+    channels = _equal(model, (3, 8, 8))
+    assert channels.fixed["0"] == "'1' reads another dimension of it"
+    assert set(channels.groups) == {"1"}
+
+
+def test_linear_layers_on_the_last_dimension_are_cut_where_they_read_channels():
+    class Tokens(nn.Module):
+        """As in ConvNeXt and MLP-Mixer: channels move to the end and back, tokens are mixed."""
+
+        def __init__(self):
+            super().__init__()
+            self.stem, self.back = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)
+            self.fc1, self.fc2 = nn.Linear(8, 12), nn.Linear(12, 8)
+            self.tokens1, self.tokens2 = nn.Linear(64, 10), nn.Linear(10, 64)
+
+        def forward(self, x):
+            y = self.stem(x)
+            y = self.fc2(F.gelu(self.fc1(y.permute(0, 2, 3, 1)))).permute(0, 3, 1, 2)
+            y = self.back(y).flatten(2).transpose(1, 2)
+            y = y + self.tokens2(F.gelu(self.tokens1(y.mT))).mT
+            return y.mean(1)
+
+    channels = _equal(Tokens(), (3, 8, 8))
+    assert set(channels.groups) == {"stem", "fc1", "fc2", "tokens1"}
+    assert channels.groups["stem"].readers == ("fc1",)
+    assert channels.fixed["back"].startswith("'tokens1' reads another dimension of it")
+    for residual in ("scatter", "gather"):
+        assert set(_equal(Tokens(), (3, 8, 8), residual=residual).groups) == set(channels.groups)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda n, x: n.c(n.a(x)[:, :4]),
+        lambda n, x: n.c(n.a(x)[:, :, 1:, None, 2]),
+        lambda n, x: n.c(n.a(x) * n.b(n.a(x)).mean((0, 2, 3), keepdim=True)),
+        lambda n, x: n.c((h := n.a(x)) * n.b(h).mean((2, 3), keepdim=True).expand_as(h)),
+        lambda n, x: n.c(n.a(x).flip(2, 3).roll(1, -1).repeat(1, 1, 2, 1)),
+        lambda n, x: n.c(torch.cat(n.b(n.a(x)).chunk(2, 3), 3)),
+        lambda n, x: n.c(n.a(x).movedim(1, -1).softmax(1).permute(0, 3, 1, 2)),
+        lambda n, x: n.c(n.a(x).flatten(2).unflatten(2, (8, 8)).swapaxes(2, 3)),
+        lambda n, x: n.c(n.a(x)[:, ...] + n.b(n.a(x))[..., :]),
+        lambda n, x: n.c(F.pad(n.a(x), (1, 1, 2, 0), mode="circular")),
+        lambda n, x: n.c(F.pad(n.a(x), (1, 1, 1, 1), mode="reflect")),
+    ],
+)
+def test_movements_along_other_dimensions_are_followed(function):
+    assert "a" in _agree(function).groups
 
 
 def test_an_unknown_residual_form_is_refused():
@@ -217,7 +306,8 @@ def _equal(model, shape, keep=0.5, residual="grouped"):
     model, x = model.eval(), torch.randn(2, *shape)
     channels = surgery.channel_graph(model, shape, residual=residual)
     assert channels.groups
-    scores = {group.name: torch.arange(group.size).float() for group in channels.groups.values()}
+    sizes = {name: channels.layers[name].writes.numel() for name in channels.groups if name in channels.layers}
+    scores = {name: torch.arange(sizes.get(name, group.size)).float() for name, group in channels.groups.items()}
     plan = surgery.make_plan(channels, scores, keep=keep)
     with torch.no_grad(), surgery.mask(model, plan):
         masked = model(x)
@@ -272,18 +362,6 @@ def test_one_channel_that_all_others_meet_stays_and_they_can_be_cut():
     assert set(channels.groups) == {"a"}
     assert channels.fixed["b"] == "it is one channel that all others meet"
     _equal(SpatialAttention(), (3, 4, 4))
-
-
-@pytest.mark.parametrize(
-    "function",
-    [
-        lambda n, x: n.c(n.b(torch.cat([n.a(x)[:, :2], n.a(x)[:, 2:]], 1))),
-        lambda n, x: n.c(torch.cat([n.a(x), n.b(n.a(x))], -3)[:, ...]),
-    ],
-)
-def test_parts_of_channels_are_refused(function):
-    with pytest.raises(ValueError, match="'getitem' on channels"):
-        _trace(function)
 
 
 def test_a_layer_on_a_constant_reads_what_cannot_be_cut():

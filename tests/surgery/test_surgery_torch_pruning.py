@@ -77,8 +77,10 @@ def test_torch_pruning_is_silently_wrong_on_option_a(network, graph):
         assert (usual(x) - expected).abs().max() > 0.05 * expected.abs().max()
 
 
-def test_the_usual_option_a_shortcut_is_refused_by_name(network):
+def test_the_usual_option_a_shortcut_keeps_its_streams_whole(network):
     usual = copy.deepcopy(network("resnet20_a"))
     usual.layer2[0].shortcut = _Pad(8)
-    with pytest.raises(ValueError, match=r"'layer2\.0\.shortcut' calls 'pad' on channels"):
-        surgery.channel_graph(usual, (3, 32, 32))
+    graph = surgery.channel_graph(usual, (3, 32, 32))
+    assert graph.fixed["conv1"] == "'layer2.0.shortcut' calls 'pad' on it"
+    assert graph.fixed["layer2.0.conv2"].startswith("it meets what is kept whole: 'layer2.0.shortcut' calls 'pad'")
+    assert "layer2.0.conv1" in graph.groups

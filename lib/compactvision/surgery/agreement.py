@@ -74,7 +74,8 @@ def _place(model: nn.Module, small: nn.Module, inputs: tuple[Tensor, ...], plan:
         if name not in dense or f"{name}:in" in cut:
             continue
         kept = plan.kept[layer.reads].to(dense[name].device)
-        if name in cut and _differ(dense[name][:, kept], cut[name]):
+        read = dense[name][..., kept] if layer.kind == "linear" else dense[name][:, kept]
+        if name in cut and _differ(read, cut[name]):
             return f"from the input of layer {name!r} on"
     return "behind its last layer"
 

@@ -116,6 +116,13 @@ def _cut_depthwise(conv: nn.Conv2d, read: Tensor, written: Tensor) -> None:
     conv.in_channels = conv.out_channels = conv.groups = written.numel()
 
 
+def _cut_grouped(conv: nn.Conv2d, read: Tensor, written: Tensor) -> None:
+    each = conv.in_channels // conv.groups
+    conv.weight = _rows(conv.weight, written)
+    conv.bias = _rows(conv.bias, written)
+    conv.in_channels, conv.out_channels, conv.groups = read.numel(), written.numel(), read.numel() // each
+
+
 def _cut_linear(linear: nn.Linear, read: Tensor, written: Tensor) -> None:
     linear.weight = _rows(linear.weight, written, read)
     linear.bias = _rows(linear.bias, written)
@@ -139,6 +146,7 @@ def _cut_map(channel_map: ChannelMap, read: Tensor, written: Tensor) -> None:
 
 _CUTS: dict[str, Callable[[nn.Module, Tensor, Tensor], None]] = {
     "conv": _cut_conv,
+    "grouped": _cut_grouped,
     "depthwise": _cut_depthwise,
     "linear": _cut_linear,
     "norm": _cut_norm,

@@ -52,6 +52,7 @@ class _Trace:
     layer: str
     run: int
     bent: bool
+    last: bool  # whether the channels are the last of more than two dimensions, as linear layers have them
 
 
 def maps_behind(model: nn.Module, example_inputs: ExampleInputs) -> dict[str, list[Tensor]]:
@@ -72,7 +73,8 @@ def maps_behind(model: nn.Module, example_inputs: ExampleInputs) -> dict[str, li
     Returns
     -------
     dict of str to list of Tensor
-        By the layer's name in ``surgery.channel_graph``: one map (B, C, H, W) or (B, C) for each time it runs.
+        By the layer's name in ``surgery.channel_graph``: one map (B, C, H, W) or (B, C) for each time it runs. What a
+        linear layer gives of N tokens is (B, C, N, 1).
 
     Examples
     --------
@@ -156,11 +158,12 @@ class _Follower(TorchFunctionMode):
         trace = self._traces.get(id(value))
         return trace if trace is not None and trace.of() is value and trace.version == _version(value) else None
 
-    def wrote(self, name: str, output: object) -> None:
+    def wrote(self, name: str, output: object, linear: bool) -> None:
         """Begin to follow what a layer gives."""
         if isinstance(output, Tensor):
             run = self._runs[name] = self._runs.get(name, -1) + 1
-            self._traces[id(output)] = _Trace(weakref.ref(output), _version(output), name, run, False)
+            last = linear and output.ndim > 2
+            self._traces[id(output)] = _Trace(weakref.ref(output), _version(output), name, run, False, last)
 
     def read(self, value: object, reader: str, passes_on: bool) -> None:
         """Note that a layer reads a tensor, and whether it passes the channels on one by one."""
@@ -214,14 +217,18 @@ class _Follower(TorchFunctionMode):
         if name in _BENDING or (name in _PRODUCTS and others):
             bent = True
         elif name in _SPATIAL:
-            if bent or result.shape[:2] != tensors[0].shape[:2]:
+            if bent or first.last or result.shape[:2] != tensors[0].shape[:2]:
                 return None
         elif name not in _LINEAR:
             return None
         return replace(first, of=weakref.ref(result), version=_version(result), bent=bent)
 
     def _keep(self, trace: _Trace, maps: Tensor) -> None:
-        self.maps.setdefault(trace.layer, {})[trace.run] = maps.clone()  # it may still be written to
+        maps = maps.clone()  # it may still be written to
+        if trace.last:
+            maps = maps.movedim(-1, 1)
+            maps = maps.unsqueeze(-1) if maps.ndim == 3 else maps
+        self.maps.setdefault(trace.layer, {})[trace.run] = maps
 
 
 def _follow(model: nn.Module, example_inputs: ExampleInputs) -> _Follower:
@@ -252,7 +259,7 @@ def _reading(follower: _Follower, name: str, passes_on: bool) -> Callable:
 
 
 def _writing(follower: _Follower, name: str) -> Callable:
-    return lambda module, args, output: follower.wrote(name, output)
+    return lambda module, args, output: follower.wrote(name, output, isinstance(module, nn.Linear))
 
 
 def _bending(follower: _Follower, path: str) -> tuple[Callable, Callable]:

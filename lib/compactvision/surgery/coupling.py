@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from compactvision.models.layers import ChannelMap
 from compactvision.surgery.recording import Call, Recording
 
 RESIDUAL_FORMS = ("grouped", "scatter", "gather")
@@ -107,7 +106,7 @@ class _Resolution:
         for summed in self.found.sums:
             whole.update(summed.result, *(labels for labels, _ in summed.operands))
         for name, call in self.calls.items():
-            keeps_whole = isinstance(call.module, ChannelMap) or (call.passes_on and not whole.isdisjoint(call.writes))
+            keeps_whole = not call.selectable or (call.passes_on and not whole.isdisjoint(call.writes))
             if whole.isdisjoint(call.reads) or keeps_whole:
                 if call.passes_on:
                     self.sets.join(call.reads, call.writes)
@@ -139,7 +138,7 @@ class _Resolution:
             name
             for name, call in self.calls.items()
             if call.calls == 1
-            and not isinstance(call.module, ChannelMap)
+            and call.selectable
             and all(added[find(label)] == 1 and find(label) not in elsewhere for label in call.writes)
         }
 

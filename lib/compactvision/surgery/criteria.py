@@ -201,7 +201,9 @@ def _from_gradients(
                 layers = layers or _spoken_for(model, inputs)
                 outputs, gradients = _gradients(model, layers, inputs, targets, loss)
                 for name, output in outputs.items():
-                    part = product(output, gradients[name]).transpose(0, 1).flatten(1).sum(1)  # (C,)
+                    part = product(output, gradients[name])
+                    last = isinstance(layers[name], nn.Linear)  # its channels are the last dimension
+                    part = part.movedim(-1 if last else 1, 0).flatten(1).sum(1)  # (C,)
                     sums[name] = sums.get(name, 0) + part * inputs.shape[0]  # the loss is a mean over the batch
                 images += inputs.shape[0]
         if not images:

@@ -214,9 +214,9 @@ def _conv(module: nn.Conv2d) -> dict[str, object]:
 
 def _restore_conv_(module: nn.Conv2d, layer: Description, take: Take) -> None:
     read, written, groups = _checked(layer, ("in", "out", "groups"), bias=True)
-    depthwise = 1 < module.groups == module.in_channels
-    expected = read if depthwise else module.groups  # surgery changes the groups of depthwise convolutions only
-    if groups != expected or read % groups or written % groups:
+    each = module.in_channels // module.groups, module.out_channels // module.groups
+    whole = groups == module.groups or (module.groups > 1 and (read, written) == (groups * each[0], groups * each[1]))
+    if not whole or read % groups or written % groups:  # surgery takes whole groups away
         raise ValueError(
             f"'groups' is {groups} for {read} and {written} channels, in the network that was built {module.groups} "
             f"for {module.in_channels} and {module.out_channels}"

@@ -1,14 +1,15 @@
 """Follows labels of channels through the functions that a network calls between its layers.
 
 A pooling or an activation passes them on; a concatenation joins them; a sum and a product couple them; flattening
-repeats each once per pixel. What is made without layers, the images above all, counts as constant and cannot be cut. A
-function that is not known to leave channels alone is refused with its name and place, and so is the first use of a
-tensor that depends on a layer but was made or written to out of sight (see :mod:`compactvision.surgery.dependence`).
+repeats each once per pixel, and a transposition moves them to another dimension. What is made without layers, the
+images above all, counts as constant and cannot be cut. The channels that any other function reads are kept whole, so
+that it gets what it always got, and what it makes of them is constant, too. Refused with name and place is a function
+that writes to channels or turns them into numbers of Python, and the first use of a tensor that depends on a layer but
+was made or written to out of sight (see :mod:`compactvision.surgery.dependence`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -23,15 +24,16 @@ from compactvision.surgery.functions import (
     JOINING,
     LEAKING,
     NEEDING_ALL,
-    RESHAPING,
     SCALING,
-    keeps_channels,
+    kept_axis,
     name_of,
+    softmax_over,
     tensors_in,
 )
 from compactvision.surgery.layers import named_layers
+from compactvision.surgery.moving import PICKING, TURNING, moved
 from compactvision.surgery.outputs import output_tensors
-from compactvision.surgery.recording import LAYERS, OUTPUT, Recording, Sum, is_depthwise
+from compactvision.surgery.recording import LAYERS, OUTPUT, Carried, Recording, Sum, readable
 
 
 class Follower(TorchFunctionMode):
@@ -42,8 +44,8 @@ class Follower(TorchFunctionMode):
         self.model, self.found = model, Recording()
         self.running: list[tuple[str, str, nn.Module]] = [("", "", model)]
         self.inside_layer = self.inside_function = False
-        self._labels: dict[int, tuple[list[int], str | None]] = {}
-        self._held: dict[int, Tensor] = {}  # tensors with labels, so that the id of each stays its own
+        self._carried: dict[int, Carried] = {}
+        self._held: dict[int, Tensor] = {}  # tensors that carry something, so that the id of each stays its own
         self._written: set[int] = set()
         self.dependence = Dependence(dict(model.named_parameters()), self._note_write, self._refuse_read)
 
@@ -66,22 +68,23 @@ class Follower(TorchFunctionMode):
                 )
         for tensor in output_tensors(outputs):
             if tensor in self.dependence:
-                self.found.fix(self._known(tensor, "returns"), OUTPUT)
+                self.found.fix(self._known(tensor, "returns").labels or [], OUTPUT)
         return self.found
 
-    def label(self, tensor: Tensor, labels: list[int], maker: str | None = None) -> None:
-        """Say which channels a tensor carries; other names of written memory are forgotten if theirs differ."""
+    def label(self, tensor: Tensor, carried: Carried) -> None:
+        """Say what a tensor carries; other names of written memory are forgotten if they carry other labels."""
         if self._written:
-            stale = [key for key, (others, _) in self._labels.items() if others != labels]
+            stale = [key for key, other in self._carried.items() if other.labels != carried.labels]
             for key in stale:
                 if memory(self._held[key]) in self._written:
-                    del self._labels[key]
-        self._labels[id(tensor)], self._held[id(tensor)] = (labels, maker), tensor
+                    del self._carried[key]
+        self._carried[id(tensor)], self._held[id(tensor)] = carried, tensor
         self.dependence.mark(tensor)
 
-    def labels_of(self, value: object) -> list[int] | None:
-        """Return the labels of a tensor, None if it has none."""
-        return self._labels[id(value)][0] if id(value) in self._labels else None
+    def carried(self, value: object) -> Carried | None:
+        """Return what a tensor carries along a dimension, None if it is constant, whole, or no tensor."""
+        held = self._carried.get(id(value))
+        return None if held is None or held.labels is None else held
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -95,12 +98,12 @@ class Follower(TorchFunctionMode):
         try:
             result = func(*args, **kwargs)
             if name not in SHAPED_LIKE and (tensors_in(result) or self._written):
-                self._follow(name, args, kwargs, used, result)
+                self._follow(name, func, args, kwargs, used, result)
         finally:
             self.inside_function, self._written = False, set()
         return result
 
-    def _follow(self, name: str, args: tuple, kwargs: dict, used: list[Tensor], result: object) -> None:
+    def _follow(self, name: str, func: Callable, args: tuple, kwargs: dict, used: list[Tensor], result: object) -> None:
         results = tensors_in(result)
         if not self._written <= {memory(tensor) for tensor in results}:
             raise self._refusal(name)
@@ -109,96 +112,139 @@ class Follower(TorchFunctionMode):
         owner = self._owner(name, args, kwargs) if name in CALLED else None
         if owner is not None:
             self.run_layer(*owner, args[:1] or (kwargs["input"],), result)
-        elif used and any(tensor in self.dependence for tensor in results):
-            self._pass_on(name, args, kwargs, used, results[0])
+            return
+        results = [tensor for tensor in results if tensor in self.dependence]
+        if used and results and not self._passed_on(name, func, args, kwargs, used, results):
+            self._keep_whole(name, used, results)
 
-    def _pass_on(self, name: str, args: tuple, kwargs: dict, used: list[Tensor], result: Tensor) -> None:
-        source = used[0]
-        labels = self.labels_of(source)
-        if keeps_channels(name, source, args, kwargs):
-            self.label(result, labels)
-        elif name in ADDING or name in SCALING:
-            self._combine(name, args, kwargs, result)
-        elif name in JOINING:
-            self._concatenate(name, args, kwargs, result)
-        elif name in NEEDING_ALL:
-            self.found.fix(labels, OUTPUT)
-            self.label(result, labels)
-        elif name in RESHAPING:
-            self.label(result, self._reshaped(name, source, result))
-        else:
-            raise self._refusal(name)
+    def _passed_on(
+        self, name: str, func: Callable, args: tuple, kwargs: dict, used: list[Tensor], results: list[Tensor]
+    ) -> bool:
+        """Label the results where it is known what the function does to the channels of what it read."""
+        source, result, held = used[0], results[0], self.carried(used[0])
+        if name in ADDING or name in SCALING:
+            return self._combined(name, args, kwargs, result)
+        if name in JOINING:
+            return self._concatenated(args, kwargs, result)
+        if held is None:
+            return False
+        if name in NEEDING_ALL:
+            if softmax_over(source, held.axis, args, kwargs):
+                self.found.fix(held.labels, OUTPUT)
+            self.label(result, Carried(held.labels, held.axis))
+            return True
+        if (name in TURNING or name in PICKING) and not self._written:
+            places = moved(name, func, source, held.axis, args, kwargs, results)
+            for tensor, (axis, indices) in zip(results, places or [], strict=False):
+                self.label(tensor, Carried([held.labels[index] for index in indices], axis))
+            return places is not None
+        axis = kept_axis(name, source, held.axis, result, args, kwargs)
+        if axis is not None:
+            self.label(result, Carried(held.labels, axis))
+        return axis is not None
 
-    def _combine(self, name: str, args: tuple, kwargs: dict, result: Tensor) -> None:
+    def _keep_whole(self, name: str, used: list[Tensor], results: list[Tensor]) -> None:
+        """Let nothing be cut of what a function read, so that what it made stays as it is."""
+        carried = [self._carried[id(tensor)] for tensor in used]
+        said = next((held.said for held in carried if held.labels is None), f"{self._place()!r} calls {name!r} on it")
+        for held in carried:
+            if held.labels is not None:
+                if self._written:
+                    raise self._refusal(name)
+                self.found.fix(held.labels, f"{self._place()!r} calls {name!r} on it")
+        for tensor in results:
+            self.label(tensor, Carried(None, said=said))
+
+    def _combined(self, name: str, args: tuple, kwargs: dict, result: Tensor) -> bool:
         """Add or multiply: with another tensor that layers made, or with one that cannot be cut."""
-        given = (*args[:2], *(value for key, value in kwargs.items() if key != "out"))
-        operands = [self._operand(name, value, result) for value in given if isinstance(value, Tensor)]
+        given = [*args[:2], *(value for key, value in kwargs.items() if key != "out")]
+        given = [value for value in given if isinstance(value, Tensor)]
+        axes = {held.axis + result.ndim - value.ndim for value in given if (held := self.carried(value))}
+        if len(axes) != 1:
+            return False
+        axis = axes.pop()
+        operands = [self._operand(value, result, axis) for value in given]
         first, second = ([operand for operand in operands if operand is not None] + [None])[:2]
         if second is None:  # with numbers, or with what is the same for all channels
-            self.label(result, first[0])
+            self.label(result, Carried(first[0], axis))
         elif name in ADDING:
             fresh = self.found.fresh(len(first[0]))
             self.found.sums.append(Sum([first, second], fresh))
-            self.label(result, fresh)
+            self.label(result, Carried(fresh, axis))
         else:
             self.found.same.append((first[0], second[0]))
-            self.label(result, first[0])
+            self.label(result, Carried(first[0], axis))
+        return True
 
-    def _operand(self, name: str, value: Tensor, result: Tensor) -> tuple[list[int], str | None] | None:
+    def _operand(self, value: Tensor, result: Tensor, axis: int) -> tuple[list[int], str | None] | None:
         """Return labels and maker of an operand; None where it is the same for all channels of the result."""
-        channels = result.shape[1]
-        behind = result.ndim - 1  # the channels are this many dimensions from the last one
-        own = value.shape[-behind] if value.ndim >= behind else 1
-        if id(value) in self._labels:
-            held = self._labels[id(value)]
-            if value.ndim != result.ndim or len(held[0]) not in (1, channels):
-                raise self._refusal(name, f"on {tuple(value.shape)}, which is to be {tuple(result.shape)}")
-            if len(held[0]) == channels:
-                return held
-            self.found.fix(held[0], "it is one channel that all others meet")
+        channels, held = result.shape[axis], self.carried(value)
+        if held is not None and len(held.labels) == channels:
+            return held.labels, held.maker
+        if held is not None:
+            self.found.fix(held.labels, "it is one channel that all others meet")
             return None
-        return None if own == 1 else (self.found.constant(channels), None)
+        own = axis - result.ndim + value.ndim
+        return None if own < 0 or value.shape[own] == 1 else (self._constant(value, channels), None)
 
-    def _concatenate(self, name: str, args: tuple, kwargs: dict, result: Tensor) -> None:
+    def _concatenated(self, args: tuple, kwargs: dict, result: Tensor) -> bool:
         parts = args[0] if args else kwargs["tensors"]
         dim = args[1] if len(args) > 1 else kwargs.get("dim", kwargs.get("axis", 0))
-        held = [self.labels_of(part) or self.found.constant(part.shape[1]) for part in parts]
-        if dim % result.ndim == 1:
+        axes = {held.axis for part in parts if (held := self.carried(part))}
+        if len(axes) != 1 or not isinstance(dim, int):
+            return False
+        axis = axes.pop()
+        parts = [part for part in parts if part.ndim == result.ndim]  # others are empty
+        held = [
+            each.labels if (each := self.carried(part)) else self._constant(part, part.shape[axis]) for part in parts
+        ]
+        if dim % result.ndim == axis:
             labels = [label for labels in held for label in labels]
             self.found.joined.append(labels)
         else:
             labels = held[0]
             self.found.same += [(labels, others) for others in held[1:]]
-        self.label(result, labels)
+        self.label(result, Carried(labels, axis))
+        return True
 
-    def _reshaped(self, name: str, source: Tensor, result: Tensor) -> list[int]:
-        labels, positions = self.labels_of(source), math.prod(source.shape[2:])
-        if result.shape[:2] == source.shape[:2]:
-            return labels
-        if result.shape == (source.shape[0], source.shape[1] * positions):
-            return [label for label in labels for _ in range(positions)]
-        raise self._refusal(name, f"from {tuple(source.shape)} to {tuple(result.shape)}")
+    def _constant(self, value: Tensor, count: int) -> list[int]:
+        """Return labels of a tensor that stays as it is."""
+        held = self._carried.get(id(value))
+        return (
+            self.found.constant(count, f"it meets what is kept whole: {held.said}")
+            if held
+            else self.found.constant(count)
+        )
 
     def run_layer(self, name: str, path: str, module: nn.Module, args: tuple, result: Tensor) -> None:
         """Book one call of a layer and label its result."""
-        if isinstance(module, nn.Conv2d) and module.groups > 1 and not is_depthwise(module):
-            shape = f"groups={module.groups}, {module.in_channels} to {module.out_channels} channels"
-            raise ValueError(f"layer {name!r}: only depthwise among the grouped convolutions can be cut, got {shape}")
-        allowed = (2,) if isinstance(module, nn.Linear) else (2, 4)
-        if not args or not isinstance(args[0], Tensor) or args[0].ndim not in allowed:
+        linear = isinstance(module, nn.Linear)
+        if not args or not isinstance(args[0], Tensor) or not readable(module, args[0].ndim):
             shape = tuple(args[0].shape) if args and isinstance(args[0], Tensor) else "nothing without a keyword"
             raise ValueError(
-                f"layer {name!r}: surgery needs an input (B, C) or, but for linear layers, (B, C, H, W); got {shape}"
+                f"layer {name!r}: surgery needs an input (B, C) or (B, C, H, W), of linear layers (B, ..., C); "
+                f"got {shape}"
             )
-        reads = self._known(args[0], "reads", name) if args[0] in self.dependence else None
-        call = self.found.book(name, path, module, reads, (args[0].shape[1], result.shape[1]))
-        self.label(result, call.writes, name)
+        axis = args[0].ndim - 1 if linear else 1
+        reads = self._read(name, args[0], axis) if args[0] in self.dependence else None
+        call = self.found.book(name, path, module, reads, (args[0].shape[axis], result.shape[axis]))
+        call.last = call.last or axis != 1
+        self.label(result, Carried(call.writes, axis, name))
 
-    def _known(self, tensor: Tensor, does: str, place: str = "") -> list[int]:
-        """Return the labels of a tensor that depends on a layer; raise if it was made out of sight."""
-        labels = self.labels_of(tensor)
-        if labels is not None:
-            return labels
+    def _read(self, name: str, tensor: Tensor, axis: int) -> list[int]:
+        """Return the labels of a layer's input; channels that lie along another dimension than it reads stay whole."""
+        held = self._known(tensor, "reads", name)
+        if held.labels is not None and held.axis == axis:
+            return held.labels
+        if held.labels is not None:
+            self.found.fix(held.labels, f"{name!r} reads another dimension of it")
+        return self._constant(tensor, tensor.shape[axis])
+
+    def _known(self, tensor: Tensor, does: str, place: str = "") -> Carried:
+        """Return what a tensor that depends on a layer carries; raise if it was made out of sight."""
+        held = self._carried.get(id(tensor))
+        if held is not None:
+            return held
         raise ValueError(
             f"model: {place or self._place()!r} {does} a tensor that was made or written to where surgery cannot see "
             "it: by a scripted function, an extension, or through another name of its memory"
@@ -219,7 +265,7 @@ class Follower(TorchFunctionMode):
             return
         for key, held in self._held.items():  # written to out of sight: no name of this memory says anything now
             if memory(held) == memory(tensor):
-                self._labels.pop(key, None)
+                self._carried.pop(key, None)
 
     def _refuse_read(self, name: str) -> None:
         if not self.inside_layer:

@@ -171,7 +171,14 @@ def check_gates(graph: ChannelGraph, gates: Tensor) -> None:
 
 def _on_input(units: Tensor, gates: Tensor, gate: Gate) -> Callable:
     chosen = gates[units.to(gates.device)]
-    return lambda module, args: (_gated(gate, args[0], chosen), *args[1:])
+
+    def hook(module: nn.Module, args: tuple) -> tuple:
+        x = args[0]
+        if isinstance(module, nn.Linear) and x.ndim > 2:  # its channels are the last dimension
+            return _gated(gate, x.flatten(0, -2), chosen).view(x.shape), *args[1:]
+        return _gated(gate, x, chosen), *args[1:]
+
+    return hook
 
 
 def _on_output(units: Tensor, gates: Tensor, gate: Gate) -> Callable:

@@ -23,7 +23,7 @@ from compactvision import measure
 from compactvision.measure.state import ExampleInputs
 from compactvision.models.layers import ChannelMap
 from compactvision.surgery.coupling import RESIDUAL_FORMS, Coupling, couple
-from compactvision.surgery.recording import is_depthwise
+from compactvision.surgery.recording import is_depthwise, is_grouped
 from compactvision.surgery.tracing import record
 
 
@@ -35,11 +35,12 @@ class Layer:
     ----------
     name, path : str
         Name in scores and plans (unchanged when surgery wraps the layer), and name in ``model.named_modules()``.
-    kind : {"conv", "depthwise", "linear", "norm", "map"}
-        What it is; depthwise convolutions and norms follow whatever writes their input.
+    kind : {"conv", "grouped", "depthwise", "linear", "norm", "map"}
+        What it is; depthwise convolutions and norms follow whatever writes their input. The channels that one group of
+        a "grouped" convolution reads and writes are one unit.
     reads, writes : Tensor
         Unit of each input channel (C_in,) and output channel (C_out,), int64. A linear layer behind a flattened map
-        reads each unit once per pixel.
+        reads each unit once per pixel; what is read or written along a grouped convolution holds each several times.
     insert : {None, "gather", "scatter"}
         What surgery puts before the layer (it reads part of a stream) or behind it (it writes into part of a stream).
     pair, single : (int, int)
@@ -103,7 +104,7 @@ class ChannelGraph:
     groups : dict of str to Group
         Groups that a plan may cut, in the order of execution.
     fixed : dict of str to str
-        Layers whose outputs stay as they are, with the reason.
+        Layers whose outputs stay as they are, with the reason, such as a function that needs all of their channels.
     units : int
         Number of units, those that cannot be cut included.
     parameters, macs : int
@@ -208,9 +209,9 @@ def channel_graph(model: nn.Module, example_inputs: ExampleInputs, *, residual: 
     Raises
     ------
     ValueError
-        If ``residual`` is unknown, or the network does something that surgery cannot follow: grouped convolutions other
-        than depthwise ones, shared parameters, functions that move, split or mix channels. The layer and the function
-        are named.
+        If ``residual`` is unknown, or the network does something that surgery cannot follow: it writes to channels in
+        place, turns them into numbers of Python, shares parameters or hides what it does. The layer and the function
+        are named. Channels that a function moves, splits or mixes are kept whole, and ``fixed`` says so.
 
     Examples
     --------
@@ -274,7 +275,7 @@ def _group_kind(writers: list[str], readers: list[Layer]) -> str | None:
 
 def _kind(module: nn.Module) -> str:
     if isinstance(module, nn.Conv2d):
-        return "depthwise" if is_depthwise(module) else "conv"
+        return "depthwise" if is_depthwise(module) else "grouped" if is_grouped(module) else "conv"
     if isinstance(module, ChannelMap):
         return "map"
     return "linear" if isinstance(module, nn.Linear) else "norm"
@@ -288,7 +289,7 @@ def _costs(
     if kind in ("conv", "linear"):
         weights = module.weight.numel() // (channels_in * channels_out)
         return (weights, macs // (channels_in * channels_out)), (int(module.bias is not None), 0)
-    own = sum(parameter.numel() for parameter in module.parameters()) // channels_out
+    own = sum(parameter.numel() for parameter in module.parameters(recurse=False)) // channels_out
     return (0, 0), (own, macs // channels_out)
 
 

@@ -101,6 +101,8 @@ def reconstruct(model: nn.Module, small: nn.Module, plan: Plan, batches: Iterabl
                 wanted = _calls(model, dense[name], batch, outputs=True)
                 inputs = _calls(mended, target, batch, outputs=False)
                 for x, y in zip(inputs, wanted, strict=True):
+                    if layer.kind == "linear":  # its channels are the last dimension
+                        x, y = x.flatten(0, -2), y.flatten(0, -2)
                     sums.add(x, y[:, written.to(y.device)])
         if not (sums.gram.isfinite().all() and sums.cross.isfinite().all()):
             raise ValueError(f"model or small gives NaN or infinity around layer {name!r}")

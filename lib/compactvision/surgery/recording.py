@@ -30,11 +30,17 @@ class Call:
     reads: list[int]
     writes: list[int]
     calls: int = 1
+    last: bool = False  # a linear layer whose channels are the last of more than two dimensions
 
     @property
     def passes_on(self) -> bool:
         """Whether each output channel is made from the input channel of the same index alone."""
         return isinstance(self.module, (nn.BatchNorm1d, nn.BatchNorm2d)) or is_depthwise(self.module)
+
+    @property
+    def selectable(self) -> bool:
+        """Whether a channel map can stand before or behind it, which works on the second dimension."""
+        return not (self.last or is_grouped(self.module) or isinstance(self.module, ChannelMap))
 
 
 @dataclass
@@ -43,6 +49,19 @@ class Sum:
 
     operands: list[tuple[list[int], str | None]]
     result: list[int]
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What a tensor that depends on layers carries: a label for each place along one dimension.
+
+    ``labels`` is None for a tensor that was made of whole channels alone and stays as it is; ``said`` tells by what.
+    """
+
+    labels: list[int] | None
+    axis: int = 1
+    maker: str | None = None
+    said: str = ""
 
 
 @dataclass
@@ -77,11 +96,15 @@ class Recording:
         self.labels += count
         return list(range(self.labels - count, self.labels))
 
-    def constant(self, count: int) -> list[int]:
-        """Return ``count`` labels of channels that no layer made."""
+    def constant(self, count: int, reason: str = IMAGES) -> list[int]:
+        """Return ``count`` labels of channels that cannot be cut, such as those that no layer made."""
         labels = self.fresh(count)
-        self.fix(labels, IMAGES)
+        self.fix(labels, reason)
         return labels
+
+    def unite(self, labels: list[int]) -> None:
+        """Make one unit of several labels."""
+        self.same.append(([labels[0]] * (len(labels) - 1), labels[1:]))
 
     def fix(self, labels: list[int], reason: str) -> None:
         """Exclude labels from every cut; the first reason counts."""
@@ -89,11 +112,19 @@ class Recording:
             self.fixed.setdefault(label, reason)
 
     def book(self, name: str, path: str, module: nn.Module, reads: list[int] | None, channels: tuple[int, int]) -> Call:
-        """Book one call of a layer with (C_in, C_out) ``channels``; ``reads`` is None for an input no layer made."""
+        """Book one call of a layer with (C_in, C_out) ``channels``; ``reads`` is None for an input no layer made.
+
+        The channels of each group of a convolution are one unit with those that it makes of them.
+        """
         reads = self.constant(channels[0]) if reads is None else reads
         known = self.layers.get(name)
         if known is None:
             known = self.layers[name] = Call(name, path, module, reads, self.fresh(channels[1]))
+            if is_grouped(module):
+                for read, written in zip(
+                    _parts(reads, module.groups), _parts(known.writes, module.groups), strict=True
+                ):
+                    self.unite(read + written)
         else:
             known.calls += 1
             self.same.append((known.reads, reads))
@@ -103,3 +134,20 @@ class Recording:
 def is_depthwise(module: nn.Module) -> bool:
     """Return whether the module is a convolution with one input and one output channel in each group."""
     return isinstance(module, nn.Conv2d) and module.groups == module.in_channels == module.out_channels > 1
+
+
+def is_grouped(module: nn.Module) -> bool:
+    """Return whether the module is a convolution in groups, but no depthwise one."""
+    return isinstance(module, nn.Conv2d) and module.groups > 1 and not is_depthwise(module)
+
+
+def _parts(labels: list[int], count: int) -> list[list[int]]:
+    size = len(labels) // count
+    return [labels[start : start + size] for start in range(0, len(labels), size)]
+
+
+def readable(module: nn.Module, ndim: int) -> bool:
+    """Return whether surgery knows which dimension of an input with so many a layer takes for channels."""
+    if isinstance(module, nn.Linear):
+        return ndim >= 2
+    return ndim in ((2, 3, 4) if isinstance(module, nn.BatchNorm1d) else (2, 4))

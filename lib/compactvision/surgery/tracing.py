@@ -43,7 +43,8 @@ def _in_training(model: nn.Module, inputs: tuple[Tensor, ...], found: Recording,
     except Exception as error:
         raise ValueError(
             f"model: {silent[0]!r} does not run in evaluation mode, and in training mode surgery cannot follow the "
-            f"network; take the layer out if it is not needed. The reason: {error}"
+            "network; take the layer out if it is not needed, or give example_inputs on which the network trains, such "
+            f"as larger images. The reason: {error}"
         ) from error
     return training if training.layers.keys() > found.layers.keys() else found
 

@@ -47,7 +47,7 @@ def kernels(graph: surgery.ChannelGraph) -> dict[str, Tensor]:
     found = {
         name: graph.model.get_submodule(layer.path).weight.detach()
         for name, layer in graph.layers.items()
-        if layer.kind == "conv" and cuttable[layer.reads].all()
+        if layer.kind == "conv" and cuttable[layer.reads].all() and layer.reads.unique().numel() == layer.reads.numel()
     }
     if not found:
         raise ValueError("graph: no convolution reads channels of its groups")

@@ -235,6 +235,8 @@ def _refuse_wrong(graph: surgery.ChannelGraph, name: str, choice: Choice) -> Non
         what = "no layer of the graph" if layer is None else f"of kind {layer.kind!r}"
         raise ValueError(f"choices: {name!r} is {what}; only convolutions without groups are compressed")
     size = layer.reads.numel()
+    if layer.reads.unique().numel() != size:
+        raise ValueError(f"choices: {name!r} reads channels that go together, as those of a group, and cannot choose")
     _refuse_indices(name, choice)
     if (
         not choice.keep

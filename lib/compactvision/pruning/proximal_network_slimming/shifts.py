@@ -165,8 +165,8 @@ def fold_shifts(model: nn.Module, plan: surgery.Plan) -> nn.Module:
         raise ValueError("model must be on a device that holds numbers, not on meta")
     for name, module in modules.items():
         layer = plan.graph.layers[name]
-        if layer.passes_on or plan.kept[layer.reads].all():
-            continue
+        if layer.passes_on or layer.kind == "grouped" or plan.kept[layer.reads].all():
+            continue  # of a grouped convolution whole groups go, and the others read nothing that was removed
         if layer.kind == "map":
             raise ValueError(f"plan: {name!r} only copies channels and can't take up a constant; leave streams whole")
         readers[name] = module
@@ -195,6 +195,7 @@ def _keeping(name: str, read: dict[str, Tensor]) -> Callable:
 
     def hook(module: nn.Module, args: tuple) -> None:
         x = args[0].detach().clone()  # what follows may write to it
+        x = x.movedim(-1, 1) if isinstance(module, nn.Linear) else x
         read[name] = x if x.ndim > 2 else x[..., None]
 
     return hook
