@@ -247,8 +247,11 @@ def test_choices_are_refused_by_name(said):
 
 def test_groups_and_padding_modes_are_refused_by_name():
     grouped = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, groups=2), nn.Conv2d(8, 4, 1))
-    with pytest.raises(ValueError, match=r"layer '1'.*groups=2"):
-        surgery.channel_graph(grouped, (3, 8, 8), residual="gather")
+    graph = surgery.channel_graph(grouped, (3, 8, 8), residual="gather")
+    with pytest.raises(ValueError, match="'1' is of kind 'grouped'"):
+        cc.plans.compression(graph, {"1": cc.costs.Choice((0, 1), 2)})
+    with pytest.raises(ValueError, match="'2' reads channels that go together"):
+        cc.plans.compression(graph, {"2": cc.costs.Choice((0, 1), 2)})
     mirrored = nn.Sequential(
         nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect"), nn.Conv2d(8, 4, 1)
     )

@@ -46,7 +46,7 @@ def moved(
     """
     channels = source.shape[axis]
     given = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-    if len(given) != 1 or channels == 1 or source.numel() == 0 or (name == "getitem" and not _plain(args[1])):
+    if len(given) != 1 or source.numel() == 0 or (name == "getitem" and not _plain(args[1])):
         return None
     indices = torch.empty_like(source, dtype=torch.long, device="cpu", requires_grad=False)  # with the same strides
     indices.copy_(torch.arange(channels).view([-1 if dim == axis else 1 for dim in range(source.ndim)]))
@@ -56,7 +56,7 @@ def moved(
     except (RuntimeError, ValueError, TypeError):  # as a view of other types or strides
         return None
     parts = list(found) if isinstance(found, (tuple, list)) else [found]
-    places = [_place(part) for part in parts]
+    places = [_place(part) if channels > 1 else _single(part, axis) for part in parts]
     if len(parts) != len(results) or any(place is None for place in places):
         return None
     if name in PICKING and any(place[1] != list(range(channels)) for place in places):
@@ -77,3 +77,9 @@ def _place(indices: Tensor) -> Place | None:
         return None
     line = indices.movedim(differ[0], 0).flatten(1)[:, 0]
     return differ[0], line.tolist()
+
+
+def _single(indices: Tensor, axis: int) -> Place | None:
+    """Return a place for the only channel there is: every entry is of it."""
+    dim = axis if axis < indices.ndim and indices.shape[axis] == 1 else 1
+    return (dim, [0] * indices.shape[dim]) if dim < indices.ndim else None

@@ -46,6 +46,9 @@ CALLS = {
     f"{CHAPTER}percent": lambda: {"run": o.run(), "name": o.number()},
     f"{CHAPTER}seed_bars": lambda: {"axis": _axis(), "values": {"a": [1.0, 2.0], "b": [2.0, 3.0]}},
     f"{CHAPTER}seed_lines": lambda: {"axis": _axis(), "x": [0.0, 1.0], "values": [[1.0, 2.0], [2.0, 3.0]]},
+    "claims.pages.scorecard_page": lambda: {
+        "card": claims.Scorecard(((claims.load(o.CHAPTER), tuple(_verdicts())),)),
+    },
     "claims.report.Scorecard.summary": lambda: {
         "self": claims.Scorecard(((claims.load(o.CHAPTER), tuple(_verdicts())),)), "group": "paper",
     },
