@@ -52,8 +52,9 @@
     const [box, text] = [shape.getBoundingClientRect(), element.getBoundingClientRect()];
     const [x, y] = [text.left + text.width / 2, text.top + text.height / 2];
     const within = box.left <= x && x <= box.right && box.top <= y && y <= box.bottom;
-    const fill = rgba(getComputedStyle(shape).fill);
-    return within && fill[3] === 1 ? fill : null;
+    const { fill, fillOpacity, opacity } = getComputedStyle(shape);
+    const solid = rgba(fill)[3] * parseFloat(fillOpacity) * parseFloat(opacity) === 1;
+    return within && solid ? rgba(fill) : null;
   };
 
   const faint = new Map();
