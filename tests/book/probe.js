@@ -53,7 +53,7 @@
     const [x, y] = [text.left + text.width / 2, text.top + text.height / 2];
     const within = box.left <= x && x <= box.right && box.top <= y && y <= box.bottom;
     const { fill, fillOpacity, opacity } = getComputedStyle(shape);
-    const solid = rgba(fill)[3] * parseFloat(fillOpacity) * parseFloat(opacity) === 1;
+    const solid = fill !== "none" && rgba(fill)[3] * parseFloat(fillOpacity) * parseFloat(opacity) === 1;
     return within && solid ? rgba(fill) : null;
   };
 
