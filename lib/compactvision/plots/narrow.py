@@ -71,7 +71,7 @@ def look(fig: Any) -> Look:
     sizes: list[float] = []
 
     class Recorder(RendererAgg):
-        def draw_text(self, gc, x, y, s, prop, angle, ismath=False, mtext=None):  # noqa: PLR0913
+        def draw_text(self, gc, x, y, s, prop, angle, ismath=False, mtext=None):
             width, height, descent = self.get_text_width_height_descent(s, prop, ismath)
             corners = np.array([(0, -descent), (width, -descent), (width, height - descent), (0, height - descent)])
             turn = math.radians(angle)
@@ -164,7 +164,7 @@ def _bound_pictures(panels: dict[Any, tuple[int, int]]) -> bool:
     """Return whether pictures belong to rows or columns: the titles do not name each of them."""
     shown = [axes for axes in panels if axes.has_data()]
     named = [axes for axes in shown if _title(axes)]
-    return bool(named) and len(named) < len(shown) or any(axes.texts for axes in shown)
+    return (bool(named) and len(named) < len(shown)) or any(axes.texts for axes in shown)
 
 
 def _title(axes: Any) -> str:
