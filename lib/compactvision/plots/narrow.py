@@ -131,6 +131,8 @@ def variant(fig: Any, wide: Look) -> bool:
 def _candidates(panels: dict[Any, tuple[int, int]], columns: int, stack: bool) -> Iterator[int]:
     """Yield numbers of columns to try, the best first."""
     cells = len(set(panels.values()))
+    if stack and columns > 2 and all(axes.get_aspect() != "auto" for axes in panels):
+        yield 2  # maps: one in the whole width would be a wall
     if stack and cells <= STACKED:
         yield 1
     if stack and cells > STACKED and columns > 2:
@@ -295,11 +297,11 @@ def _missing(wide: Look, seen: Look, panels: dict[Any, tuple[int, int]]) -> floa
 
 
 def _lacks(axes: Any, wide: Look, seen: Look) -> float:
-    """Return the inches that one panel lacks; a picture wants to fill its place's width, up to three inches high."""
+    """Return the inches that one panel lacks; a picture wants to fill its place's width, up to 2.4 inches high."""
     width, height = seen.axes[axes]
     if axes.get_aspect() == "auto":
         return wide.axes[axes][1] - height
     place = axes.get_position(original=True)
     if width >= 0.97 * place.width * seen.canvas[0] / 72:
         return height - place.height * seen.canvas[1] / 72
-    return min(height * 1.25, max(3.0, height)) - height
+    return min(height * 1.25, max(2.4, height)) - height
