@@ -1,9 +1,13 @@
 """The chapters' floor: generators, values over seeds and their pictures, the running picture."""
 
+import json
+
 import matplotlib.pyplot as plt
 import pytest
 import torch
 from compactvision import chapter, data, experiment, measure, models, records, surgery
+
+FOLDED = {"hide-cell", "hide-input", "remove-cell", "remove-input"}
 
 
 @pytest.fixture
@@ -121,3 +125,14 @@ def test_pictures_of_seeds_want_an_axis(other):
 def test_bars_refuse_colors(axis, colors):
     with pytest.raises(ValueError, match=r"^colors must be a colour, or one for each of the 2 labels, got "):
         chapter.seed_bars(axis, {"a": [1.0], "b": [2.0]}, colors=colors)
+
+
+def test_an_open_code_cell_has_at_most_twenty_lines(repo):
+    long = {}
+    for path in sorted((repo / "notebooks").glob("*.ipynb")):
+        for number, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"]):
+            lines = len("".join(cell["source"]).splitlines())
+            folded = FOLDED & set(cell["metadata"].get("tags", ()))
+            if cell["cell_type"] == "code" and lines > 20 and not folded:
+                long[path.name, number] = lines
+    assert not long

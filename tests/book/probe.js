@@ -79,10 +79,24 @@
     if (ratio < (large ? 3 : 4.5)) faint.set(`${parent.tagName}.${parent.className.baseVal ?? parent.className}: ${text.slice(0, 30)}`, ratio.toFixed(2));
   }
 
+  // The smallest text of each drawing, in pixels of the screen; an index counts as large as its formula.
+  const smallText = {};
+  for (const drawing of article.querySelectorAll(".cv-figure > svg")) {
+    if (!drawing.checkVisibility()) continue;
+    for (const text of drawing.querySelectorAll("text")) {
+      const matrix = text.getScreenCTM();
+      const own = (part) => [...part.childNodes].some((n) => n.nodeType === Node.TEXT_NODE && n.textContent.trim());
+      const sizes = [text, ...text.querySelectorAll("tspan")].filter(own).map((part) => parseFloat(getComputedStyle(part).fontSize));
+      const pixels = Math.max(...sizes) * Math.hypot(matrix.a, matrix.b);
+      if (sizes.length && pixels < 8.99) smallText[(drawing.getAttribute("aria-label") ?? drawing.getAttribute("class")).slice(0, 40)] = pixels.toFixed(1);
+    }
+  }
+
   const formulas = [...article.querySelectorAll(".math")];
   const drawn = (formula) => (formula.querySelector("mjx-container svg")?.getBoundingClientRect().width ?? 0) > 0;
   return {
     texts,
+    smallText,
     faint: Object.fromEntries(faint),
     rawMathematics,
     formulas: formulas.length,

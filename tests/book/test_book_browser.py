@@ -97,6 +97,10 @@ def test_no_page_scrolls_sideways(visits, width):
     assert _collect(visits, lambda visit: max(0, getattr(visit, width)["overflow"])) == {}
 
 
+def test_text_of_figures_can_be_read_on_a_telephone(visits):
+    assert _collect(visits, lambda visit: visit.telephone["smallText"]) == {}
+
+
 @pytest.mark.parametrize(("theme", "width"), [("light", "telephone"), ("dark", "desk")])
 def test_text_stands_out_from_its_background(visits, theme, width):
     assert _collect(visits, lambda visit: getattr(visit, width)["faint"]) == {}, theme

@@ -1,5 +1,7 @@
 """Sentences, templates and the log of verdicts say what claims and records say."""
 
+import re
+
 import pytest
 from compactvision import claims
 from compactvision.claims import templates, verdict_log
@@ -37,3 +39,21 @@ def test_the_log_of_verdicts_ends_where_the_scorecard_stands(card):
     now = {chapter.slug: {found.claim.id: found.level for found in verdicts} for chapter, verdicts in card.chapters}
     command = "python -m compactvision.claims.verdict_log"
     assert verdict_log.read()["state"] == now, f"verdicts have changed: commit them, then run {command}"
+
+
+def texts(page: str) -> dict[str, str]:
+    """Title -> what the page says of a paper, without its head, badges of verdicts, picture and counts."""
+    found = {}
+    for section in re.split(r"^## ", page, flags=re.MULTILINE)[1:]:
+        title, _head, said, *_rest = section.split("\n\n")
+        found[title] = re.sub(r"<span.*?</span>", "", said)
+    return found
+
+
+def test_a_paper_takes_at_most_sixty_words_and_leads_to_its_chapter(card):
+    page = templates.pages(card)["did-it-hold.md"]
+    long = {title: n for title, said in texts(page).items() if (n := len(re.findall(r"[^\s()]*\w[^\s]*", said))) > 60}
+    assert not long
+    papers = [chapter.slug for chapter, _ in card.chapters if chapter.paper]
+    assert sorted(re.findall(r"</notebooks/(\w+)>", page)) == sorted(papers)
+    assert len(texts(page)) == len(papers)

@@ -135,3 +135,24 @@ def test_onnx_gives_the_same(name, residual, pruned):
     (result,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     with torch.no_grad():
         torch.testing.assert_close(torch.from_numpy(result), small(x), rtol=1e-5, atol=1e-5)
+
+
+class _Blurred(nn.Module):
+    """A convolution behind a constant filter that no state holds, as timm's networks have them."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 2, 1)
+        self.register_buffer("filter", torch.full((3, 1, 2, 2), 0.25), persistent=False)
+
+    def forward(self, x):
+        return self.head(self.conv(nn.functional.conv2d(x, self.filter, groups=3)))
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_constant_that_no_state_holds_takes_the_files_type(kind, tmp_path):
+    model, x = _Blurred().to(kind).eval(), torch.randn(1, 3, 9, 9).to(kind)
+    surgery.save(model, tmp_path / "small.safetensors")
+    again = surgery.load(tmp_path / "small.safetensors", build=_Blurred)
+    assert again.filter.dtype == kind
+    assert torch.equal(again(x), model(x))

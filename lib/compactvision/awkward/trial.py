@@ -87,14 +87,12 @@ def _fill(row: dict[str, Any], network: Network) -> None:
 
 
 def shaken_(model: nn.Module) -> nn.Module:
-    """Give BatchNorms statistics, scales and shifts that are not trivial."""
-    for module in model.modules():
-        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)) and module.running_mean is not None:
-            nn.init.uniform_(module.running_mean, -0.5, 0.5)
-            nn.init.uniform_(module.running_var, 0.5, 2.0)
-            if module.weight is not None:
-                nn.init.uniform_(module.weight, 0.5, 1.5)
-                nn.init.uniform_(module.bias, -0.5, 0.5)
+    """Give whatever is the same number throughout (statistics, scales, shifts, a head of zeros) values that differ."""
+    with torch.no_grad():
+        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+            if tensor.is_floating_point() and tensor.numel() > 1 and (tensor == tensor.flatten()[0]).all():
+                positive = name.endswith(("var", "weight", "scale", "gamma"))
+                nn.init.uniform_(tensor, *((0.5, 1.5) if positive else (-0.5, 0.5)))
     return model
 
 

@@ -11,7 +11,7 @@ A template lies in ``book/templates``. What it says in double brackets is replac
 ``[[times SLUG/CLAIM]]``   a ratio: "14 times"
 ``[[verdict SLUG/CLAIM]]`` the verdict with its sign
 ``[[counts SLUG]]``        the chapter's verdicts by kind
-``[[head SLUG]]``          heading, authors and link of a chapter
+``[[head SLUG]]``          heading that links to a chapter, and its authors
 ``[[figure SLUG | T]]``    the stored figure whose title begins with T
 ========================= =========================================================================================
 """
@@ -128,7 +128,7 @@ def _head(chapter: Any) -> str:
     title, _, rest = chapter.title.partition(":")
     paper = f"{as_markdown(chapter.paper)}. " if chapter.paper else ""
     said = f"*{as_markdown(rest.strip())}* " if rest.strip() else ""
-    return f"## {as_markdown(title)}\n\n{said}{paper}{{doc}}`Chapter </notebooks/{chapter.slug}>`"
+    return f"## {{doc}}`{title} </notebooks/{chapter.slug}>`\n\n{said}{paper}".rstrip()
 
 
 def figure(slug: str, title: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compactvision import _checks as checks
-from compactvision.plots import arguments
+from compactvision.plots import arguments, narrow
 from compactvision.plots import svg as _svg
 from compactvision.plots.escape import as_html, as_markdown
 from compactvision.plots.style import WIDTH, figure
@@ -64,6 +64,9 @@ def _checked_alt(alt: object) -> str:
 def show(fig: Any, *, alt: str) -> None:
     """Display a figure as inline SVG and close it; outside IPython nothing is displayed.
 
+    Where a telephone would show its text smaller than nine pixels, or panels side by side, a second variant
+    for narrow pages comes with it; see ``plots.narrow``.
+
     Parameters
     ----------
     fig : matplotlib.figure.Figure
@@ -85,10 +88,25 @@ def show(fig: Any, *, alt: str) -> None:
 
     try:
         if _under_ipython():
-            markup = f'<figure class="cv-figure" style="margin: 0">{_svg.to_svg(fig, alt)}</figure>'
-            _display(markup, f"Figure: {title} {alt}")
+            _display(_on_page(fig, alt), f"Figure: {title} {alt}")
     finally:
         plt.close(fig)
+
+
+def _on_page(fig: Any, alt: str) -> str:
+    """Return a figure's markup: as it is and, where a telephone needs it, hidden beside it a narrow variant.
+
+    The book's CSS shows one of them. Elsewhere the narrow one stays hidden.
+    """
+    wide = _svg.to_svg(fig, alt)
+    seen = narrow.look(fig)
+    variants = [_svg.marked(wide, "cv-wide", least=narrow.least_width(seen))]
+    if narrow.variant(fig, seen):
+        small = _svg.to_svg(fig, alt)
+        variants.append(_svg.marked(small, "cv-narrow", least=narrow.POINTS, hidden=True))
+    else:
+        variants = [_svg.marked(wide, "cv-only", least=narrow.least_width(seen))]
+    return f'<figure class="cv-figure" style="margin: 0">{"".join(variants)}</figure>'
 
 
 def images(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import re
 from collections import Counter
 from typing import Any
@@ -93,3 +94,10 @@ def _for_page(text: str, alt: str) -> str:
     )
     body = re.sub(r"\n\s*", "\n", body)
     return scoped(f"{head}>{body}", unique_prefix(head + body))
+
+
+def marked(text: str, name: str, *, least: float, hidden: bool = False) -> str:
+    """Return an SVG with a class, the pixels that it must be wide to be read, and hidden if told so."""
+    text = text.replace("<svg ", f'<svg class="{name}" ', 1)
+    style = f"--cv-least: {math.ceil(least)}px; display: {'none' if hidden else 'block'};"
+    return text.replace('style="display: block;', f'style="{style}', 1)

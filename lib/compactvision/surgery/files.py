@@ -268,8 +268,21 @@ def _fill_(
     except (RuntimeError, ValueError) as error:
         said = " ".join(str(error).split())
         raise ValueError(f"{where} does not fit the network that was built: {said:.500}") from error
+    _follow_dtype_(model, state)
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
+
+
+def _follow_dtype_(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Give buffers that no state holds, such as a constant filter, the type of floating numbers that the file has."""
+    kinds = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}
+    if len(kinds) != 1:
+        return
+    for module in model.modules():
+        for name in module._non_persistent_buffers_set:
+            buffer = module._buffers[name]
+            if buffer is not None and buffer.is_floating_point():
+                module._buffers[name] = buffer.to(*kinds)
 
 
 def _with_versions(model: nn.Module, versions: dict[str, int] | None, state: dict[str, Tensor]) -> dict[str, Tensor]:
