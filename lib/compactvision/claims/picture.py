@@ -80,7 +80,7 @@ def picture_page() -> str:
         for point in found
     ]
     columns = ("Network", "Chapter", "MACs left", "Time left", "Accuracy", "Timed on")
-    drawn = _drawn(tuple(found))
+    drawn = f'<figure class="cv-figure">{_drawn(tuple(found))}</figure>'
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", drawn)), default=0))
     return f"{fence}{{raw}} html\n{drawn}\n{fence}\n\n{markdown_table(rows, columns)}\n"
 
