@@ -63,6 +63,8 @@ def readers(network):
         "model": model,
         "images": images,
         "batches": [(images[:1], torch.tensor([3])), (images[1:], torch.tensor([1]))],
+        "train_batches": [(images, torch.tensor([3, 1]))],
+        "test_batches": [(images, torch.tensor([3, 1]))],
         "example_inputs": SHAPE,
         "epochs": 1,
         "steps": 2,
@@ -236,6 +238,13 @@ def test_maps(run):
         assert 0 <= maps.min() < maps.max() <= 1
     assert found["raw"].shape == (2, 7, 7)
     assert found["raw"].isfinite().all()
+
+
+def test_the_whole_way(run, tmp_path):
+    found, printed = run("your_own_network")
+    assert found["report"].budget["met"]
+    assert "random channels, tuned alike" in printed
+    trains_and_loads(found["small"], found["images"], tmp_path / "small.safetensors")
 
 
 def test_counts(run):
