@@ -6,7 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from compactvision import plots
-from compactvision.plots import display, narrow
+from compactvision.plots import looks, narrow, on_page
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -52,7 +52,7 @@ def test_facets_stack_with_the_same_contents_and_names_of_their_own():
 
 def test_both_variants_stand_in_the_page_one_hidden_and_no_id_twice():
     fig, _ = facets()
-    markup = display._on_page(fig, "Both fall.")
+    markup = on_page.figure(fig, "Both fall.")
     assert re.findall(r'<svg class="([a-z-]+)"', markup) == ["cv-wide", "cv-narrow"]
     assert re.findall(r"display: (none|block);", markup) == ["block", "none"]
     ids = re.findall(r'\bid="([^"]+)"', markup)
@@ -66,11 +66,55 @@ def test_what_is_bound_to_its_place_is_not_stacked():
     assert axes[0].get_subplotspec().colspan.start != axes[1].get_subplotspec().colspan.start
 
 
+def pairs(columns, titles):
+    """Pictures and below each its map; the rows have names."""
+    fig, axes = plots.figure("What made the score?", rows=2, columns=columns, height=2.8)
+    rng = np.random.default_rng(0)
+    for column in range(columns):
+        for row in range(2):
+            axes[row, column].imshow(rng.random((8, 8)))
+            axes[row, column].set(xticks=[], yticks=[])
+            axes[row, column].set_title(titles[row], fontsize=8, loc="center")
+    for axis, name in zip(axes[:, 0], ("picture", "map"), strict=True):
+        axis.set_ylabel(name, fontsize=8)
+    return fig, axes
+
+
+def places(axes):
+    found = [place.get_subplotspec() for place in axes.flat]
+    return [(place.rowspan.start, place.colspan.start) for place in found]
+
+
+def test_pictures_keep_their_columns_and_do_not_become_a_wall():
+    fig, axes = pairs(6, ("", ""))
+    assert narrow.variant(fig, narrow.look(fig))
+    assert places(axes) == [(row, column) for row in range(2) for column in range(6)]
+    assert fig.get_size_inches()[1] < 3.5
+
+
+def test_pictures_whose_titles_find_no_room_are_wrapped_each_above_its_own_map():
+    fig, axes = pairs(6, ("heard most", "2.4 % of it"))
+    assert narrow.variant(fig, narrow.look(fig))
+    assert places(axes) == [(column // 3 * 2 + row, column % 3) for row in range(2) for column in range(6)]
+    assert [place.get_ylabel() for place in axes.flat if place.get_ylabel()] == ["picture"] * 2 + ["map"] * 2
+    assert fig.get_size_inches()[1] < 8
+    seen = narrow.look(fig)
+    assert (seen.outside, seen.clashes) == (0, 0)
+
+
+def test_pictures_tied_together_by_a_line_are_not_wrapped():
+    fig, axes = pairs(6, ("heard most", "2.4 % of it"))
+    fig.text(0.5, 0.5, "between", fontsize=10)
+    assert not narrow.variant(fig, narrow.look(fig))
+    assert places(axes) == [(row, column) for row in range(2) for column in range(6)]
+    assert not axes[0, 3].get_ylabel()
+
+
 def test_texts_that_would_run_into_each_other_keep_the_wide_variant():
     fig, axes = plots.figure("Are the names long?", height=3)
     axes.bar(range(9), range(9))
     axes.set_xticks(range(9), [f"name {i}" for i in range(9)], fontsize=7)
-    markup = display._on_page(fig, "They are.")
+    markup = on_page.figure(fig, "They are.")
     assert re.findall(r'<svg class="([a-z-]+)"', markup) == ["cv-only"]
     assert "--cv-least: 500px" in markup
 
@@ -91,7 +135,7 @@ def test_clashes_agree_with_a_slow_count_of_shared_points():
             turned = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
             boxes.append(np.array([(0, 0), (w, 0), (w, h), (0, h)]) @ turned + rng.uniform(20, 40, 2))
         shared = (inside(boxes[0]) & inside(boxes[1])).sum() / 4
-        if narrow._meet(*boxes):
+        if looks.meet(*boxes):
             assert shared > 0
         else:
             assert shared < 45  # a strip no deeper than the margin

@@ -59,3 +59,23 @@ def as_json(**values: Any) -> str:
         return json.dumps(value, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} cannot be written as JSON: {error}") from None
+
+
+def as_picture(item: Any, number: int) -> Any:
+    """Return one picture as floats in [0, 1], (H, W) or (H, W, 3)."""
+    import numpy as np
+
+    refuse_no_picture(**{f"pictures[{number}]": item})
+    array = item.detach().cpu().numpy() if hasattr(item, "detach") else np.asarray(item)
+    if array.dtype == np.uint8:
+        array = array / 255.0
+    elif not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(f"pictures: number {number} is of type {array.dtype}, not uint8 or float")
+    elif not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
+        raise ValueError(f"pictures: number {number} has floats outside [0, 1]")
+    if array.ndim == 3 and array.shape[0] in (1, 3):
+        array = np.moveaxis(array, 0, -1)  # (C, H, W) -> (H, W, C)
+        array = array[..., 0] if array.shape[-1] == 1 else array
+    elif array.ndim != 2:
+        raise ValueError(f"pictures: number {number} has the shape {array.shape}, not (C, H, W) or (H, W)")
+    return array

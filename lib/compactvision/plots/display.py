@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compactvision import _checks as checks
-from compactvision.plots import arguments, narrow
+from compactvision.plots import arguments, on_page
 from compactvision.plots import svg as _svg
 from compactvision.plots.escape import as_html, as_markdown
 from compactvision.plots.style import WIDTH, figure
@@ -88,25 +88,9 @@ def show(fig: Any, *, alt: str) -> None:
 
     try:
         if _under_ipython():
-            _display(_on_page(fig, alt), f"Figure: {title} {alt}")
+            _display(on_page.figure(fig, alt), f"Figure: {title} {alt}")
     finally:
         plt.close(fig)
-
-
-def _on_page(fig: Any, alt: str) -> str:
-    """Return a figure's markup: as it is and, where a telephone needs it, hidden beside it a narrow variant.
-
-    The book's CSS shows one of them. Elsewhere the narrow one stays hidden.
-    """
-    wide = _svg.to_svg(fig, alt)
-    seen = narrow.look(fig)
-    variants = [_svg.marked(wide, "cv-wide", least=narrow.least_width(seen))]
-    if narrow.variant(fig, seen):
-        small = _svg.to_svg(fig, alt)
-        variants.append(_svg.marked(small, "cv-narrow", least=narrow.POINTS, hidden=True))
-    else:
-        variants = [_svg.marked(wide, "cv-only", least=narrow.least_width(seen))]
-    return f'<figure class="cv-figure" style="margin: 0">{"".join(variants)}</figure>'
 
 
 def images(
@@ -137,7 +121,7 @@ def images(
     arguments.refuse_no_list(pictures=pictures)
     if titles is not None:
         arguments.refuse_no_texts(titles=titles)
-    arrays = [_picture(item, i) for i, item in enumerate(pictures)]
+    arrays = [arguments.as_picture(item, i) for i, item in enumerate(pictures)]
     if not arrays:
         raise ValueError("pictures: there is none")
     if columns < 1:
@@ -157,26 +141,6 @@ def images(
             if titles is not None:
                 place.set_title(titles[i], fontsize=10, fontweight="normal", loc="center", pad=3)
     return fig
-
-
-def _picture(item: Any, number: int) -> Any:
-    """Return one picture as floats in [0, 1], (H, W) or (H, W, 3)."""
-    import numpy as np
-
-    arguments.refuse_no_picture(**{f"pictures[{number}]": item})
-    array = item.detach().cpu().numpy() if hasattr(item, "detach") else np.asarray(item)
-    if array.dtype == np.uint8:
-        array = array / 255.0
-    elif not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"pictures: number {number} is of type {array.dtype}, not uint8 or float")
-    elif not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
-        raise ValueError(f"pictures: number {number} has floats outside [0, 1]")
-    if array.ndim == 3 and array.shape[0] in (1, 3):
-        array = np.moveaxis(array, 0, -1)  # (C, H, W) -> (H, W, C)
-        array = array[..., 0] if array.shape[-1] == 1 else array
-    elif array.ndim != 2:
-        raise ValueError(f"pictures: number {number} has the shape {array.shape}, not (C, H, W) or (H, W)")
-    return array
 
 
 def table(rows: Sequence[Sequence[object]], columns: Sequence[str], caption: str) -> Html:
