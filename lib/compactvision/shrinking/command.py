@@ -59,7 +59,7 @@ def execute(asked: argparse.Namespace, say: Say) -> int:
     say(report.to_markdown())
     for path in writing.write_report(report, asked.out, notes):
         say(f"written: {path}")
-    return 0
+    return int(any(note.startswith(writing.NO_FILE) for note in notes))
 
 
 def _check(asked: argparse.Namespace) -> None:
