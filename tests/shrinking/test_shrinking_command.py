@@ -1,13 +1,14 @@
 """``compactvision shrink`` on a folder of small pictures, from the command line's own entry."""
 
 import pickle
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from compactvision import __main__ as cli
 from compactvision import data, measure, shrinking, surgery
-from compactvision.shrinking import networks, pictures
+from compactvision.shrinking import command, networks, onnx_file, pictures
 from PIL import Image
 from torch import nn
 
@@ -128,6 +129,33 @@ def test_plan_only_tunes_and_writes_nothing_but_the_report(folder, tmp_path, cap
     assert cli.main(_arguments(folder, tmp_path, "--plan-only", "--first-epochs", "1")) == 0
     assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"report.md", "report.json", "report.png"}
     assert "right after the cut" in capsys.readouterr().out
+
+
+def test_a_first_training_stops_in_time_and_says_so(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "FIRST_MOST", 0.0)
+    monkeypatch.setattr(command, "step_seconds", lambda *given: 1e-9)
+    assert cli.main(_arguments(folder, tmp_path, "--plan-only", "--first-epochs", "2", "--minutes", "1")) == 0
+    assert "2.0 passes planned, and stopped by the time after 1 of 10 steps" in (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.parametrize(("apart", "said"), [(None, "the exporter fails (Oops: no such operation)"),
+                                             (0.5, "its answers differ by 0.5 of the largest")])  # fmt: skip
+def test_without_an_onnx_file_the_rest_is_kept_and_the_status_says_it(
+    folder, done, tmp_path, monkeypatch, capsys, apart, said
+):
+    def export(model, example, path):
+        if apart is None:
+            raise ValueError("Oops: no such operation")
+        path.write_bytes(b"wrong")
+        return apart
+
+    shutil.copytree(done, tmp_path / "small")
+    (tmp_path / "small" / "small.onnx").unlink()
+    monkeypatch.setattr(onnx_file, "export", export)
+    assert cli.main(_arguments(folder, tmp_path / "small", "--epochs", "1", "--rivals", "random")) == 1
+    assert f"no ONNX file after all, {said}" in capsys.readouterr().out
+    assert not (tmp_path / "small" / "small.onnx").exists()
+    assert said in (tmp_path / "small" / "report.md").read_text().replace("\\", "")
 
 
 def test_nothing_is_pickled_unless_asked_for(folder, tmp_path):

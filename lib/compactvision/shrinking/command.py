@@ -16,7 +16,7 @@ from compactvision import training
 from compactvision.data.batches import Batches
 from compactvision.experiment import resolve_device
 from compactvision.shrinking import arguments, writing
-from compactvision.shrinking.clock import Clock, step_seconds
+from compactvision.shrinking.clock import Clock, StopInTime, step_seconds
 from compactvision.shrinking.journal import Journal
 from compactvision.shrinking.networks import Named, named
 from compactvision.shrinking.pictures import Pictures, pictures
@@ -26,8 +26,8 @@ from compactvision.shrinking.whole import compress
 from compactvision.training.digests import digest
 
 Say = Callable[[str], Any]
-FIRST_SHARE = 0.4  # of the time, for a network that is not trained
-LAST_SECONDS = 30.0  # for ONNX and the report
+FIRST_SHARE, FIRST_MOST = 0.4, 0.5  # of the time, for a network that is not trained: planned, and where it stops
+LAST_SECONDS = 30.0  # for ONNX
 
 
 def execute(asked: argparse.Namespace, say: Say) -> int:
@@ -88,7 +88,8 @@ def _normalised(read: Pictures, found: Named, asked: argparse.Namespace) -> Pict
 
 
 def _options(asked: argparse.Namespace, clock: Clock, tell: Say) -> dict[str, Any]:
-    left = None if not clock.bounded else max(1.0, clock.left() - LAST_SECONDS) / 60
+    last = 0.0 if asked.no_onnx else LAST_SECONDS
+    left = None if not clock.bounded else max(1.0, clock.left() - last) / 60
     return {
         "keep_macs": asked.keep_macs,
         "latency_ms": asked.latency_ms,
@@ -119,8 +120,14 @@ def _train_first(model: nn.Module, train: Batches, asked: argparse.Namespace, cl
     optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=5e-4, nesterov=True)
     options: dict[str, Any] = {"optimizer": optimizer, "schedule": training.schedules.one_cycle()}
     options |= {"channels_last": True, "checkpoint": journal.checkpoint("first"), "seed": asked.seed}
+    if clock.bounded:
+        stop = StopInTime(clock, (1 - FIRST_MOST) * clock.left())
+        options["callbacks"] = [stop]
     said = f"the whole network was trained on the training pictures first, {steps / len(train):.1f} passes"
-    training.fit(model, Steps(train, steps), epochs=1, every_steps=50, **options)
+    try:
+        training.fit(model, Steps(train, steps), epochs=1, every_steps=50, **options)
+    except training.Stopped:
+        said += f" planned, and stopped by the time after {stop.done:,} of {steps:,} steps"
     model.eval()
     tell(said)
     journal.keep("first", {"said": said}, model)
