@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -73,6 +74,12 @@ def _check(asked: argparse.Namespace) -> None:
         raise ValueError(f"--test-share must lie in (0, 1), got {asked.test_share}")
     if (asked.mean is None) != (asked.std is None):
         raise ValueError("--mean and --std are given together")
+    for name in ("mean", "std"):
+        for value in getattr(asked, name) or ():
+            if not math.isfinite(value) or (name == "std" and value <= 0):
+                raise ValueError(f"--{name} must be {'positive' if name == 'std' else 'finite'}, got {value}")
+    if asked.seed < 0:
+        raise ValueError(f"--seed must not be negative, got {asked.seed}")
     if asked.crop is not None and asked.crop < 0:
         raise ValueError(f"--crop must not be negative, got {asked.crop}")
     if asked.batch_size < 2:
