@@ -116,15 +116,15 @@ def markdown(record: Mapping[str, Any]) -> str:
     True
     """
     parts = []
+    onnx = any("onnx" in row for row in record["rows"])  # a run may have tried no files
     for source in dict.fromkeys(row["source"] for row in record["rows"]):
         rows = [row for row in record["rows"] if row["source"] == source]
         cut = [row for row in rows if row["cut"]]
         refused = [row for row in rows if not row["cut"]]
         parts += [f"### {source} {record['versions'][source]}", "", f"{len(cut)} of {len(rows)} networks are cut.", ""]
-        parts += [
-            "| network | MACs left | parameters left | cut along | kept whole: layers, by what | difference | ONNX |"
-        ]
-        parts += ["|---|---|---|---|---|---|---|", *map(_cut_line, cut), ""]
+        head = "| network | MACs left | parameters left | cut along | kept whole: layers, by what | difference |"
+        parts += [head + (" ONNX |" if onnx else ""), "|---|---|---|---|---|---|" + ("---|" if onnx else "")]
+        parts += [*(_cut_line(row, onnx) for row in cut), ""]
         if refused:
             parts += ["| refused | because |", "|---|---|", *map(_refused_line, refused), ""]
     tried = {(row["source"], row["name"]) for row in record["rows"]}
@@ -135,7 +135,7 @@ def markdown(record: Mapping[str, Any]) -> str:
     return "\n".join([*parts, made, ""])
 
 
-def _cut_line(row: Mapping[str, Any]) -> str:
+def _cut_line(row: Mapping[str, Any], onnx: bool) -> str:
     kept = ", ".join(
         f"{count} `{name}`" if name.isidentifier() else f"{count} {name}" for name, count in row["kept"].items()
     )
@@ -146,7 +146,7 @@ def _cut_line(row: Mapping[str, Any]) -> str:
         f"{row['groups']} {'groups' if row['way'] == 'channels' else 'sets of dimensions'}",
         kept or "none",
         f"{row['difference']:.0e}",
-        _onnx(row),
+        *([_onnx(row)] if onnx else []),
     )
     return f"| {' | '.join(cells)} |"
 
