@@ -127,9 +127,8 @@ def _train_first(model: nn.Module, train: Batches, asked: argparse.Namespace, cl
     optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=5e-4, nesterov=True)
     options: dict[str, Any] = {"optimizer": optimizer, "schedule": training.schedules.one_cycle()}
     options |= {"channels_last": True, "checkpoint": journal.checkpoint("first"), "seed": asked.seed}
-    if clock.bounded:
-        stop = StopInTime(clock, (1 - FIRST_MOST) * clock.left())
-        options["callbacks"] = [stop]
+    stop = StopInTime(clock, (1 - FIRST_MOST) * clock.left() if clock.bounded else 0.0)
+    options["callbacks"] = [stop]  # also without an end: a checkpoint knows its callbacks
     said = f"the whole network was trained on the training pictures first, {steps / len(train):.1f} passes"
     try:
         training.fit(model, Steps(train, steps), epochs=1, every_steps=50, **options)
