@@ -77,8 +77,8 @@ baselines: $(STAMP) ## train the networks that the chapters cut (NAME=... for on
 small-cells: $(STAMP) ## train all small cells that the part Search is judged by (about an hour)
 	$(BIN)/python -m compactvision.small_cells
 
-awkward: $(STAMP) ## cut ready-made networks and store what came of it (needs timm: .venv/bin/uv pip install timm)
-	$(BIN)/python -m compactvision.awkward
+awkward: $(STAMP) ## cut ready-made networks, store what came of it; WORK=folder goes on (needs timm: .venv/bin/uv pip install timm)
+	$(BIN)/python -m compactvision.awkward $(if $(WORK),--work $(WORK)) $(if $(PROCESSES),--processes $(PROCESSES))
 
 # A machine with a GPU may have no .venv: its own Python does, with the package read from lib.
 QUEUE := PYTHONPATH=lib $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m compactvision queue

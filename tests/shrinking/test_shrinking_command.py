@@ -1,13 +1,15 @@
 """``compactvision shrink`` on a folder of small pictures, from the command line's own entry."""
 
 import pickle
+import shutil
+import sys
 
 import numpy as np
 import pytest
 import torch
 from compactvision import __main__ as cli
 from compactvision import data, measure, shrinking, surgery
-from compactvision.shrinking import networks, pictures
+from compactvision.shrinking import command, networks, onnx_file, pictures
 from PIL import Image
 from torch import nn
 
@@ -25,6 +27,18 @@ def build(num_classes):
 
 def wrong():
     return 7
+
+def few():
+    return build(3)
+
+def gray():
+    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+def raises():
+    raise KeyError("no weights\\nof mine")
+
+def needs(width):
+    return build(4)
 """
 
 
@@ -130,6 +144,33 @@ def test_plan_only_tunes_and_writes_nothing_but_the_report(folder, tmp_path, cap
     assert "right after the cut" in capsys.readouterr().out
 
 
+def test_a_first_training_stops_in_time_and_says_so(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "FIRST_MOST", 0.0)
+    monkeypatch.setattr(command, "step_seconds", lambda *given: 1e-9)
+    assert cli.main(_arguments(folder, tmp_path, "--plan-only", "--first-epochs", "2", "--minutes", "1")) == 0
+    assert "2.0 passes planned, and stopped by the time after 1 of 10 steps" in (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.parametrize(("apart", "said"), [(None, "the exporter fails (Oops: no such operation)"),
+                                             (0.5, "its answers differ by 0.5 of the largest")])  # fmt: skip
+def test_without_an_onnx_file_the_rest_is_kept_and_the_status_says_it(
+    folder, done, tmp_path, monkeypatch, capsys, apart, said
+):
+    def export(model, example, path):
+        if apart is None:
+            raise ValueError("Oops: no such operation")
+        path.write_bytes(b"wrong")
+        return apart
+
+    shutil.copytree(done, tmp_path / "small")
+    (tmp_path / "small" / "small.onnx").unlink()
+    monkeypatch.setattr(onnx_file, "export", export)
+    assert cli.main(_arguments(folder, tmp_path / "small", "--epochs", "1", "--rivals", "random")) == 1
+    assert f"no ONNX file after all, {said}" in capsys.readouterr().out
+    assert not (tmp_path / "small" / "small.onnx").exists()
+    assert said in (tmp_path / "small" / "report.md").read_text().replace("\\", "")
+
+
 def test_nothing_is_pickled_unless_asked_for(folder, tmp_path):
     more = ["--pickle", "--no-onnx", "--first-epochs", "1", "--epochs", "0.2", "--rivals"]
     assert cli.main(_arguments(folder, tmp_path, *more)) == 0
@@ -214,6 +255,9 @@ BAD = [
     (["--batch-size", "1"], "--batch-size must be at least 2"),
     (["--test-share", "1"], "--test-share must lie in (0, 1)"),
     (["--mean", "0", "0", "0"], "--mean and --std are given together"),
+    (["--mean", "0", "0", "0", "--std", "1", "0", "1"], "--std must be positive, got 0.0"),
+    (["--mean", "0", "nan", "0", "--std", "1", "1", "1"], "--mean must be finite, got nan"),
+    (["--seed", "-1"], "--seed must not be negative, got -1"),
     (["--device", "cuda:9"], "device"),
     (["--importance", "best"], "invalid choice: 'best'"),
 ]
@@ -227,8 +271,57 @@ def test_bad_options_are_one_line(folder, tmp_path, capsys, more, said):
     assert len(told.splitlines()) == 1
 
 
-def test_a_function_that_builds_no_network_is_refused(folder, capsys, tmp_path):
-    arguments = _arguments(folder, tmp_path)
-    arguments[2] = arguments[2].replace(":build", ":wrong")
+@pytest.mark.parametrize(("function", "said"), [
+    ("wrong", "wrong must return a torch.nn.Module, got a int"),
+    ("none", "has no function 'none'"),
+    ("raises", "raises in"),
+    ("raises", "fails (KeyError: 'no weights"),
+    ("needs", "fails (TypeError: needs() missing 1 required positional argument: 'width')"),
+    ("few", "3"),
+    ("gray", "channel"),
+])  # fmt: skip
+def test_a_function_that_builds_no_network_for_these_pictures_is_refused(folder, capsys, tmp_path, function, said):
+    arguments = _arguments(folder, tmp_path, "--plan-only")
+    arguments[2] = arguments[2].replace(":build", f":{function}")
     assert cli.main(arguments) == 2
-    assert "wrong must return a torch.nn.Module, got a int" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert said in told
+    assert len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("def build(:", "SyntaxError: "), ("import not_there_at_all", "ModuleNotFoundError: No module named")],
+)
+def test_a_file_that_cannot_be_imported_is_refused_in_one_line(folder, capsys, tmp_path, text, said):
+    (tmp_path / "broken_file.py").write_text(text)
+    arguments = _arguments(folder, tmp_path / "out")
+    arguments[2] = f"{tmp_path / 'broken_file.py'}:build"
+    assert cli.main(arguments) == 2
+    told = capsys.readouterr().err
+    assert f"broken_file.py' cannot be imported ({said}" in told
+    assert len(told.splitlines()) == 1
+    assert "broken_file" not in sys.modules
+
+
+def test_a_file_may_import_what_lies_beside_it_and_its_classes_can_be_pickled(tmp_path):
+    (tmp_path / "layers_of_mine.py").write_text("from torch import nn\n\nclass Mine(nn.Linear):\n    pass\n")
+    (tmp_path / "net_of_mine.py").write_text(
+        "from layers_of_mine import Mine\n\nclass Net(Mine):\n    pass\n\ndef build():\n    return Net(2, 2)\n"
+    )
+    before = list(sys.path)
+    model = networks.named(f"{tmp_path / 'net_of_mine.py'}:build", None, 2).model
+    assert sys.path == before
+    torch.save(model, tmp_path / "whole.pt")
+    again = torch.load(tmp_path / "whole.pt", weights_only=False)
+    assert again.weight.equal(model.weight)
+    for name in ("layers_of_mine", "net_of_mine"):
+        del sys.modules[name]
+
+
+def test_too_few_pictures_to_split_name_the_option(tmp_path):
+    for name, level in (("a", 10), ("b", 200)):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (16, 16), (level, 0, 0)).save(tmp_path / name / "only.png")
+    with pytest.raises(ValueError, match=r"--test-share 0\.2: "):
+        pictures.pictures(tmp_path, 16, train_fraction=0.8, seed=0)

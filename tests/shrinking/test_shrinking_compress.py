@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from compactvision import compress, measure, shrinking, surgery
+from compactvision import compress, measure, shrinking, surgery, training
 from compactvision.shrinking.clock import Clock
 from compactvision.shrinking.journal import Journal
 from compactvision.shrinking.session import Session
@@ -176,6 +176,52 @@ def test_without_any_time_the_cut_is_made_all_the_same(model, train, test):
     assert measure.macs(small, (1, 8, 8)) == report["cut"].macs
     assert report["whole"].ms[0] > 0
     report.plot()
+
+
+def test_with_little_time_fewer_images_choose_and_the_table_says_what_was_left_out(model, train, test, monkeypatch):
+    seen = []
+    evaluate = training.evaluate
+    monkeypatch.setattr(Session, "image_seconds", lambda self: 1.0)
+    monkeypatch.setattr(training, "evaluate", lambda network, batches, **options: (
+        seen.append(sum(len(inputs) for inputs, _ in batches)), evaluate(network, batches, **options)
+    )[1])  # fmt: skip
+    _, report = compress(model, train, test, keep_macs=0.5, minutes=0.5, rivals=())
+    assert set(seen) == {16}
+    assert report["cut"].remark.startswith("all groups at one rate: no time for the scan")
+    assert report["reconstructed"].remark == "skipped: no time for it"
+    assert report["tuned"].remark.startswith("skipped: no time for a step")
+    assert (report.plan["by"], report.sensitivity) == ("rate", {})
+
+
+def test_only_the_last_stage_is_measured_where_time_is_short(model, train, test, monkeypatch):
+    monkeypatch.setattr(Clock, "left", lambda self: 1e-3)
+    _, report = compress(model, train, test, keep_macs=0.5, minutes=1, rivals=())
+    stages = [report[name] for name in ("cut", "reconstructed", "renewed")]
+    kept = [row for row in stages if row.stage == "cut" or row.remark.startswith("kept")]
+    assert [row.metric is not None for row in kept] == [False] * (len(kept) - 1) + [True]
+    assert all(row.remark.endswith("not measured: no time") for row in kept[:-1])
+
+
+def test_a_step_that_takes_long_to_time_is_guessed(model, train, test, monkeypatch):
+    session = Session(model, train, test, measure.accuracy, F.cross_entropy, Clock(1), None, 0.02, 0, print, False)
+    monkeypatch.setattr(Session, "image_seconds", lambda self: 1e-6)
+    assert session.step_seconds(model) != pytest.approx(3 * 32 * 1e-6)
+    monkeypatch.setattr(Session, "image_seconds", lambda self: 0.1)
+    assert session.step_seconds(model) == pytest.approx(3 * 32 * 0.1)
+
+
+def test_a_run_that_goes_on_chooses_by_as_many_images_as_before(model, train, test, tmp_path, monkeypatch):
+    monkeypatch.setattr(Session, "image_seconds", lambda self: 1.0)
+    compress(model, train, test, keep_macs=0.5, epochs=0.2, minutes=0.5, rivals=(), journal=tmp_path)
+    assert json.loads((tmp_path / "images.json").read_text()) == {"images": 16}
+    monkeypatch.setattr(Session, "image_seconds", lambda self: 1e-6)
+    seen = []
+    evaluate = training.evaluate
+    monkeypatch.setattr(training, "evaluate", lambda network, batches, **options: (
+        seen.append(sum(len(inputs) for inputs, _ in batches)), evaluate(network, batches, **options)
+    )[1])  # fmt: skip
+    compress(model, train, test, keep_macs=0.5, epochs=0.2, rivals=(), journal=tmp_path)
+    assert set(seen) == {16}
 
 
 def test_milliseconds_are_a_budget_too(train, test):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
-import multiprocessing
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -18,30 +17,66 @@ from torch import nn
 
 from compactvision import records
 from compactvision.awkward.catalogue import NETWORKS, Network
-from compactvision.awkward.trial import attempt
+from compactvision.awkward.together import Limits, each_alone
+from compactvision.plots.escape import as_markdown
 from compactvision.records.texts import write_text
 
 FILE = Path(__file__).with_name("table.json")
-LIMIT = 120.0  # seconds of one network
+LIMITS = Limits(cut=300.0, onnx=300.0)
+PACKAGES = ("torch", "torchvision", "timm", "onnx", "onnxruntime")
 
 
-def make(networks: Iterable[Network] = NETWORKS, *, limit: float = LIMIT, say: Callable[[str], object] = str) -> dict:
-    """Try networks, each in a process of its own that gets so many seconds, and return the record."""
+def make(
+    networks: Iterable[Network] = NETWORKS,
+    *,
+    limits: Limits = LIMITS,
+    processes: int = 1,
+    work: Path | None = None,
+    say: Callable[[str], object] = str,
+) -> dict:
+    """Try networks, each in a process of its own that gets so much time, and return the record.
+
+    With a folder ``work`` each finished row is kept there, and a second call of the same code and versions goes on.
+    """
     commit, dirty = records.commit()
-    rows, networks = [], list(networks)
+    made = {"versions": {name: _version(name) for name in PACKAGES}, "commit": commit, "dirty": dirty}
+    networks = list(networks)
+    rows = {} if work is None or dirty else _kept(work, networks, made)
     _load(networks)
-    for network in networks:
-        row = _alone(network, limit)
-        rows.append(row)
+
+    def done(network: Network, row: dict[str, Any]) -> None:
+        rows[_key(network)] = row
         say(f"{network.source} {network.name}: {'cut' if row['cut'] else 'refused, ' + row['reason']}")
+        if work is not None:
+            write_text(_path(work, network), json.dumps({"made": made, "row": row}))
+
+    each_alone([network for network in networks if _key(network) not in rows], limits, processes, done)
+    device = asdict(records.describe_device("cpu"))
     return {
-        "rows": rows,
-        "versions": {name: _version(name) for name in ("torch", "torchvision", "timm")},
-        "commit": commit,
-        "dirty": dirty,
-        "device": asdict(records.describe_device("cpu")),
+        "rows": [rows[_key(network)] for network in networks],
+        **made,
+        "device": device,
         "finished": time.strftime("%Y-%m-%d"),
     }
+
+
+def _path(work: Path, network: Network) -> Path:
+    return work / f"{_key(network)}.json"
+
+
+def _key(network: Network) -> str:
+    return f"{network.source}-{network.name}"
+
+
+def _kept(work: Path, networks: Iterable[Network], made: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the rows that a run of the same code and versions has left."""
+    rows = {}
+    for network in networks:
+        path = _path(work, network)
+        held = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if held.get("made") == made:
+            rows[_key(network)] = held["row"]
+    return rows
 
 
 def _load(networks: list[Network]) -> None:
@@ -57,32 +92,6 @@ def _version(name: str) -> str | None:
         return metadata.version(name).partition("+")[0]
     except metadata.PackageNotFoundError:
         return None
-
-
-def _alone(network: Network, limit: float) -> dict[str, Any]:
-    context = multiprocessing.get_context("fork")
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(network, there))
-    process.start()
-    there.close()
-    row = {"source": network.source, "name": network.name, "size": network.size, "cut": False}
-    try:
-        row = here.recv() if here.poll(limit) else row | {"reason": f"not done within {limit:g} seconds"}
-    except EOFError:
-        row["reason"] = "its process ended without an answer"
-    process.kill()
-    process.join()
-    return row
-
-
-def _answer(network: Network, there: Any) -> None:
-    torch.set_num_threads(1)
-    try:
-        row = attempt(network)
-    except Exception as error:  # what is no refusal is a fault, and the table says so
-        row = {"source": network.source, "name": network.name, "size": network.size, "cut": False}
-        row["reason"] = f"{type(error).__name__}: {error}"
-    there.send(row)
 
 
 def write(record: Mapping[str, Any], path: Path = FILE) -> None:
@@ -107,13 +116,15 @@ def markdown(record: Mapping[str, Any]) -> str:
     True
     """
     parts = []
+    onnx = any("onnx" in row for row in record["rows"])  # a run may have tried no files
     for source in dict.fromkeys(row["source"] for row in record["rows"]):
         rows = [row for row in record["rows"] if row["source"] == source]
         cut = [row for row in rows if row["cut"]]
         refused = [row for row in rows if not row["cut"]]
         parts += [f"### {source} {record['versions'][source]}", "", f"{len(cut)} of {len(rows)} networks are cut.", ""]
-        parts += ["| network | MACs left | parameters left | cut along | kept whole: layers, by what | difference |"]
-        parts += ["|---|---|---|---|---|---|", *map(_cut_line, cut), ""]
+        head = "| network | MACs left | parameters left | cut along | kept whole: layers, by what | difference |"
+        parts += [head + (" ONNX |" if onnx else ""), "|---|---|---|---|---|---|" + ("---|" if onnx else "")]
+        parts += [*(_cut_line(row, onnx) for row in cut), ""]
         if refused:
             parts += ["| refused | because |", "|---|---|", *map(_refused_line, refused), ""]
     tried = {(row["source"], row["name"]) for row in record["rows"]}
@@ -124,7 +135,7 @@ def markdown(record: Mapping[str, Any]) -> str:
     return "\n".join([*parts, made, ""])
 
 
-def _cut_line(row: Mapping[str, Any]) -> str:
+def _cut_line(row: Mapping[str, Any], onnx: bool) -> str:
     kept = ", ".join(
         f"{count} `{name}`" if name.isidentifier() else f"{count} {name}" for name, count in row["kept"].items()
     )
@@ -135,8 +146,17 @@ def _cut_line(row: Mapping[str, Any]) -> str:
         f"{row['groups']} {'groups' if row['way'] == 'channels' else 'sets of dimensions'}",
         kept or "none",
         f"{row['difference']:.0e}",
+        *([_onnx(row)] if onnx else []),
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _onnx(row: Mapping[str, Any]) -> str:
+    """Return how far an ONNX file's answers were, or that there is none and why."""
+    found = row.get("onnx")
+    if found is None:
+        return "not tried"
+    return f"{found:.0e}" if isinstance(found, float) else f"none: {as_markdown(found)}"
 
 
 def _refused_line(row: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Tries one network: cut at half the widths, compared, trained a step, saved, loaded, exported."""
+"""Tries one network: cut at half the widths, compared, trained a step, saved, loaded, exported, also as ONNX."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from compactvision import measure, surgery
 from compactvision.awkward.catalogue import Network
+from compactvision.shrinking import onnx_file
 from compactvision.surgery.blocks import KINDS
 from compactvision.surgery.outputs import output_tensors
 from compactvision.surgery.recording import IMAGES, OUTPUT
@@ -39,13 +40,15 @@ class _Cut:
     kept: dict[str, int] = field(default_factory=dict)
 
 
-def attempt(network: Network) -> dict[str, Any]:
+def attempt(network: Network, then: Callable[[nn.Module, Tensor], object] | None = None) -> dict[str, Any]:
     """Return a row of the table: what came of cutting a network at half its widths.
 
     Parameters
     ----------
     network : Network
         Built with random weights and BatchNorm statistics, in float64.
+    then : callable (small, images) -> object, optional
+        Called with the cut network, in float64, where it passed all.
 
     Returns
     -------
@@ -59,13 +62,16 @@ def attempt(network: Network) -> dict[str, Any]:
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore")
             torch.manual_seed(0)
-            _fill(row, network)
+            passed = _fill(row, network)
     except ValueError as error:
         row["reason"] = str(error)
+        return row
+    if then is not None:
+        then(*passed)
     return row
 
 
-def _fill(row: dict[str, Any], network: Network) -> None:
+def _fill(row: dict[str, Any], network: Network) -> tuple[nn.Module, Tensor]:
     model = shaken_(network.build()).double()
     images = torch.randn(2, 3, network.size, network.size, dtype=torch.float64)
     whole = measure.macs(model, images[:1]), measure.parameters(model)
@@ -84,6 +90,7 @@ def _fill(row: dict[str, Any], network: Network) -> None:
     row["cut"] = row["trained"] and row["loaded"] and row["exported"]
     if not row["cut"]:
         raise ValueError(f"cut, but not {', '.join(key for key in ('trained', 'loaded', 'exported') if not row[key])}")
+    return found.small, images
 
 
 def shaken_(model: nn.Module) -> nn.Module:
@@ -178,3 +185,15 @@ def exports(small: nn.Module, images: Tensor) -> bool:
     with torch.no_grad():
         pairs = zip(output_tensors(exported(one)), output_tensors(model(one)), strict=True)
         return all(torch.allclose(*pair, rtol=1e-3, atol=1e-4) for pair in pairs)
+
+
+def by_onnx(small: nn.Module, images: Tensor) -> float | str:
+    """Return how far the answers of an ONNX file are from the network's, or why there is no file."""
+    absent = onnx_file.missing()
+    if absent is not None:
+        return f"{absent} is not installed"
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return onnx_file.export(copy.deepcopy(small).float().eval(), images.float(), Path(folder, "small.onnx"))
+        except ValueError as error:
+            return str(error)

@@ -85,7 +85,7 @@ class Beside:
     def _slowness(self) -> float:
         """Return how many times as long the network takes in sixteen bits, which some processors cannot do at speed."""
         if "slowness" not in self.seconds:
-            inputs = self.session.fit[0][0][:8].to(self.session.example.device)
+            inputs = self.session.fit[0][0][:2].to(self.session.example.device)
             with measure.evaluating(self.session.model), torch.no_grad():
                 times = [
                     seconds_of(lambda network=network: network(inputs), 1)
@@ -125,8 +125,9 @@ class Beside:
     def _refuse(self, name: str, stage: str, reserve: float) -> bool:
         reason = self.refused.get(name)
         if reason is None and self.session.clock.bounded:
-            once = self.session.seconds["test"] * (self._slowness() if name == "bf16" else 1.0)
-            reason = "the time was over" if self.session.clock.left() <= once + reserve else None
+            needed = self.session.seconds["test"] * (self._slowness() if name == "bf16" else 1.0)
+            needed += self.session.seconds.get("mended", 0.0) if stage == "random" else 0.0
+            reason = "the time was over" if self.session.clock.left() <= needed + reserve else None
         if reason is None and stage == "resolution_tuned" and self.session.rows["resolution"].metric is None:
             reason = "as before tuning"
         if reason is not None:

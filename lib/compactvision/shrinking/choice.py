@@ -10,12 +10,13 @@ import torch
 from compactvision.shrinking import scan, sources
 from compactvision.shrinking.clock import Clock
 from compactvision.shrinking.cutting import Budget
-from compactvision.shrinking.session import Session
+from compactvision.shrinking.session import FEWEST_TO_CHOOSE, Session
 from compactvision.shrinking.stages import Stage, loss_behind, mended
 from compactvision.surgery import ChannelGraph, Importance, Plan
 
 SCAN_IMAGES = 128
 SHARE_OF_TIME = 0.15  # of what is left, for the scan
+NO_SCAN = "all groups at one rate: no time for the scan"
 
 
 @dataclass
@@ -28,6 +29,7 @@ class Choice:
     losses: dict[str, float]
     curves: scan.Curves
     reached: float
+    scan: str = ""  # why there was none
     stages: list[Stage] = field(default_factory=list)
 
     def stored(self) -> dict[str, Any]:
@@ -61,24 +63,30 @@ def choose(session: Session, budget: Budget, importance: Importance) -> Choice:
     session.say(f"at one rate: {by_rate}")
     stages = mended(session, by_rate)
     losses = {"rate": loss_behind(stages)}
-    best = Choice(by_rate, "rate", by_rate, losses, {}, 0.0, stages)
-    curves = scanned(session, budget.graph, scores)
+    best = Choice(by_rate, "rate", by_rate, losses, {}, 0.0, stages=stages)
+    curves, best.scan = scanned(session, budget.graph, scores)
     if len(curves) == len(budget.graph.groups) > 1:
         plan = budget.plan(scan.unit_scores(ranking, curves, scan.SHARES), global_pruning=True)
         session.say(f"by the scan: {plan}")
         stages = mended(session, plan)
         losses["scan"] = loss_behind(stages)
         if losses["scan"] < losses["rate"]:
-            best = Choice(plan, "scan", by_rate, losses, curves, 0.0, stages)
+            best = Choice(plan, "scan", by_rate, losses, curves, 0.0, stages=stages)
         best.curves = curves
     best.reached = budget.reached(best.plan)
     return best
 
 
-def scanned(session: Session, graph: ChannelGraph, scores: dict) -> scan.Curves:
-    """Return the scan, empty where there is no time for it."""
-    part = Clock(None)
+def scanned(session: Session, graph: ChannelGraph, scores: dict) -> tuple[scan.Curves, str]:
+    """Return the scan on as many images as there is time for, or none and why."""
+    part, images = Clock(None), SCAN_IMAGES
     if session.clock.bounded:
-        part = Clock(max(0.0, SHARE_OF_TIME * session.clock.left()) / 60)
-    batches = sources.first(session.judge, SCAN_IMAGES)
-    return scan.sensitivity(graph, scores, batches, loss=session.loss, going_on=lambda: not part.over())
+        allowed = max(0.0, SHARE_OF_TIME * session.clock.left())
+        part = Clock(2 * allowed / 60)  # where the machine becomes slower
+        once = (1 + len(scan.SHARES) * len(graph.groups)) * session.image_seconds()
+        images = min(SCAN_IMAGES, int(allowed / once))
+    if images < FEWEST_TO_CHOOSE:
+        return {}, NO_SCAN
+    batches = sources.first(session.judge, images)
+    curves = scan.sensitivity(graph, scores, batches, loss=session.loss, going_on=lambda: not part.over())
+    return curves, "" if len(curves) == len(graph.groups) else NO_SCAN

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +17,7 @@ from compactvision import training
 from compactvision.data.batches import Batches
 from compactvision.experiment import resolve_device
 from compactvision.shrinking import arguments, writing
-from compactvision.shrinking.clock import Clock, step_seconds
+from compactvision.shrinking.clock import Clock, StopInTime, step_seconds
 from compactvision.shrinking.journal import Journal
 from compactvision.shrinking.networks import Named, named
 from compactvision.shrinking.pictures import Pictures, pictures
@@ -26,8 +27,8 @@ from compactvision.shrinking.whole import compress
 from compactvision.training.digests import digest
 
 Say = Callable[[str], Any]
-FIRST_SHARE = 0.4  # of the time, for a network that is not trained
-LAST_SECONDS = 30.0  # for ONNX and the report
+FIRST_SHARE, FIRST_MOST = 0.4, 0.5  # of the time, for a network that is not trained: planned, and where it stops
+LAST_SECONDS = 30.0  # for ONNX
 
 
 def execute(asked: argparse.Namespace, say: Say) -> int:
@@ -59,7 +60,7 @@ def execute(asked: argparse.Namespace, say: Say) -> int:
     say(report.to_markdown())
     for path in writing.write_report(report, asked.out, notes):
         say(f"written: {path}")
-    return 0
+    return int(any(note.startswith(writing.NO_FILE) for note in notes))
 
 
 def _check(asked: argparse.Namespace) -> None:
@@ -73,6 +74,12 @@ def _check(asked: argparse.Namespace) -> None:
         raise ValueError(f"--test-share must lie in (0, 1), got {asked.test_share}")
     if (asked.mean is None) != (asked.std is None):
         raise ValueError("--mean and --std are given together")
+    for name in ("mean", "std"):
+        for value in getattr(asked, name) or ():
+            if not math.isfinite(value) or (name == "std" and value <= 0):
+                raise ValueError(f"--{name} must be {'positive' if name == 'std' else 'finite'}, got {value}")
+    if asked.seed < 0:
+        raise ValueError(f"--seed must not be negative, got {asked.seed}")
     if asked.crop is not None and asked.crop < 0:
         raise ValueError(f"--crop must not be negative, got {asked.crop}")
     if asked.batch_size < 2:
@@ -88,7 +95,8 @@ def _normalised(read: Pictures, found: Named, asked: argparse.Namespace) -> Pict
 
 
 def _options(asked: argparse.Namespace, clock: Clock, tell: Say) -> dict[str, Any]:
-    left = None if not clock.bounded else max(1.0, clock.left() - LAST_SECONDS) / 60
+    last = 0.0 if asked.no_onnx else LAST_SECONDS
+    left = None if not clock.bounded else max(1.0, clock.left() - last) / 60
     return {
         "keep_macs": asked.keep_macs,
         "latency_ms": asked.latency_ms,
@@ -119,8 +127,13 @@ def _train_first(model: nn.Module, train: Batches, asked: argparse.Namespace, cl
     optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=5e-4, nesterov=True)
     options: dict[str, Any] = {"optimizer": optimizer, "schedule": training.schedules.one_cycle()}
     options |= {"channels_last": True, "checkpoint": journal.checkpoint("first"), "seed": asked.seed}
+    stop = StopInTime(clock, (1 - FIRST_MOST) * clock.left() if clock.bounded else 0.0)
+    options["callbacks"] = [stop]  # also without an end: a checkpoint knows its callbacks
     said = f"the whole network was trained on the training pictures first, {steps / len(train):.1f} passes"
-    training.fit(model, Steps(train, steps), epochs=1, every_steps=50, **options)
+    try:
+        training.fit(model, Steps(train, steps), epochs=1, every_steps=50, **options)
+    except training.Stopped:
+        said += f" planned, and stopped by the time after {stop.done:,} of {steps:,} steps"
     model.eval()
     tell(said)
     journal.keep("first", {"said": said}, model)

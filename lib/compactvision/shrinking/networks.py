@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import inspect
 import pickle
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -114,19 +117,56 @@ def _ours(name: str, classes: int) -> Named:
 def _own(path: Path, name: str, classes: int) -> Named:
     if not path.is_file():
         raise ValueError(f"--model: there is no file {str(path)!r}")
+    with _beside(path):
+        try:
+            module = _imported(path)
+        except Exception as error:  # whatever a file of the caller's raises
+            raise ValueError(f"--model: {str(path)!r} cannot be imported ({_first_line(error)})") from error
+        build = getattr(module, name, None)
+        if not callable(build):
+            raise ValueError(f"--model: {str(path)!r} has no function {name!r}")
+        try:
+            takes = "num_classes" in inspect.signature(build).parameters
+            model = build(num_classes=classes) if takes else build()
+        except Exception as error:  # likewise
+            raise ValueError(f"--model: {name} in {str(path)!r} fails ({_first_line(error)})") from error
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"--model: {name} must return a torch.nn.Module, got a {type(model).__name__}")
+    return Named(model.eval(), not takes, None, None, IMAGENET)
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[None]:
+    """Let a file import what lies beside it, as it could where it was run itself."""
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(folder)
+
+
+def _imported(path: Path) -> ModuleType:
+    """Import a file under its own name, where that is free: data classes and pickle look for it there."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    build = getattr(module, name, None)
-    if not callable(build):
-        raise ValueError(f"--model: {str(path)!r} has no function {name!r}")
-    takes = "num_classes" in inspect.signature(build).parameters
-    model = build(num_classes=classes) if takes else build()
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"--model: {name} must return a torch.nn.Module, got a {type(model).__name__}")
-    return Named(model.eval(), not takes, None, None, IMAGENET)
+    sys.modules.setdefault(path.stem, module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        if sys.modules.get(path.stem) is module:
+            del sys.modules[path.stem]
+        raise
+    return module
+
+
+def _first_line(error: BaseException) -> str:
+    """Return an error's type and the first line of what it says."""
+    said = str(error).strip()
+    return f"{type(error).__name__}: {said.splitlines()[0]}" if said else type(error).__name__
 
 
 def _with_weights(found: Named, path: Path, classes: int) -> Named:
@@ -173,7 +213,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"model.state_dict() in its place ({str(error).splitlines()[0]})"
         ) from error
     except Exception as error:  # torch and safetensors raise what the damaged place brings about
-        raise ValueError(f"--weights: {str(path)!r} cannot be read ({str(error).splitlines()[:1]})") from error
+        raise ValueError(f"--weights: {str(path)!r} cannot be read ({_first_line(error)})") from error
     for name in ("state_dict", "model", "model_state_dict"):
         if isinstance(state, Mapping) and isinstance(state.get(name), Mapping):
             state = state[name]

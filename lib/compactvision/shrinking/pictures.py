@@ -56,7 +56,10 @@ def pictures(path: Path, size: int | None, *, train_fraction: float, seed: int) 
         copies = _in_both(train, test)
         said += [f"{copies} of {len(test)} test pictures are among the training pictures, too"] if copies else []
     else:
-        train, test = data.from_folder(path, size=size, train_fraction=train_fraction, seed=seed)
+        try:
+            train, test = data.from_folder(path, size=size, train_fraction=train_fraction, seed=seed)
+        except ValueError as error:
+            raise ValueError(f"--data {str(path)!r}, --test-share {1 - train_fraction:.3g}: {error}") from error
         said.append(f"split by content: {len(train):,} pictures to train on, {len(test):,} to test on")
     return Pictures(train, test, tuple(said))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,6 +21,9 @@ from compactvision.shrinking.words import skipped
 
 MOST_PASSES, PASSES = 20, 3  # of a tuning: with a time and no number of passes, and without either
 SECONDS_BETWEEN = 20  # checkpoints
+SHARE_TO_CHOOSE, PASSES_TO_CHOOSE = 0.15, 10  # of the time, over the images that judge; with random channels, too
+FEWEST_TO_CHOOSE = 16
+SHARE_TO_TIME = 0.05  # of what is left, to time a step
 
 
 @dataclass
@@ -40,6 +44,7 @@ class Session:
     example: Tensor = field(init=False)
     fit: list = field(init=False)
     judge: list = field(init=False)
+    largest: tuple = field(init=False)
     journal: Journal = field(init=False)
     rows: dict[str, Row] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)  # of one evaluation on the test batches
@@ -49,6 +54,27 @@ class Session:
         device = placement(self.model)[0]
         self.example = sources.example_of("test_batches", self.test).to(device)
         self.fit, self.judge = sources.calibration(self.train)
+        self.largest = max(self.fit, key=lambda batch: len(batch[0]))
+
+    def shorten(self) -> None:
+        """Choose by fewer images where those that there are would take too much of the time; a journal decides once."""
+        held = self.journal.read("images")
+        if held is None and self.clock.bounded:
+            fitting = SHARE_TO_CHOOSE * self.clock.left() / (PASSES_TO_CHOOSE * self.image_seconds())
+            held = {"images": max(FEWEST_TO_CHOOSE, int(fitting))}
+            self.journal.keep("images", held)
+        if held is not None:
+            self.fit, self.judge = (sources.first(part, int(held["images"])) for part in (self.fit, self.judge))
+
+    def image_seconds(self) -> float:
+        """Return the time of one image in a forward pass of the whole network."""
+        if "image" not in self.seconds:
+            inputs = self.largest[0][:FEWEST_TO_CHOOSE].to(self.example.device)
+            began = time.perf_counter()
+            with measure.evaluating(self.model), torch.no_grad():
+                self.model(inputs)
+            self.seconds["image"] = (time.perf_counter() - began) / len(inputs)
+        return self.seconds["image"]
 
     def value(self, model: nn.Module) -> float:
         """Return the metric on the test batches."""
@@ -81,11 +107,13 @@ class Session:
         self.rows[stage] = replace(self.rows[stage], **held)
 
     def step_seconds(self, model: nn.Module) -> float:
-        """Return the time of one training step, reading the batch included."""
+        """Return the time of one training step, reading the batch included; a guess where timing it takes too long."""
+        guess = 3 * len(self.largest[0]) * self.image_seconds()
+        if 3 * guess > SHARE_TO_TIME * self.clock.left():
+            return guess
         if "reading" not in self.seconds:
             self.seconds["reading"] = self.reading_seconds()
-        batch = max(self.fit, key=lambda batch: len(batch[0]))
-        return step_seconds(model, batch, self.loss) + self.seconds["reading"]
+        return step_seconds(model, self.largest, self.loss) + self.seconds["reading"]
 
     def reading_seconds(self) -> float:
         """Return the time of reading one batch of the training data."""

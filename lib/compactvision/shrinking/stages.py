@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from compactvision import measure, surgery, training
+from compactvision import surgery, training
 from compactvision.shrinking import sources
 from compactvision.shrinking.session import Session
 from compactvision.shrinking.words import skipped
@@ -29,10 +29,12 @@ class Stage:
 
 def mended(session: Session, plan: Plan) -> list[Stage]:
     """Return the stages from the cut to the network that goes into tuning, which is that of the last one."""
+    began = time.monotonic()
     small = surgery.prune(session.model, plan).eval()
     stages = [Stage("cut", small, session.loss_of(small), "")]
     stages.append(_reconstructed(session, plan, stages[-1]))
     stages.append(_renewed(session, stages[-1]))
+    session.seconds["mended"] = time.monotonic() - began
     return stages
 
 
@@ -102,17 +104,7 @@ def seconds_of_reconstruction(session: Session, plan: Plan, images: int) -> floa
         width = layer.pair[0] * read
         pixels = layer.pair[1] / max(1, layer.pair[0])
         products += images * pixels * width * (width + written) + width**3
-    return 2 * len(layers) * images * _image_seconds(session) + products * _product_seconds()
-
-
-def _image_seconds(session: Session) -> float:
-    if "image" not in session.seconds:
-        inputs = session.fit[0][0][:16].to(session.example.device)
-        began = time.perf_counter()
-        with measure.evaluating(session.model):
-            session.model(inputs)
-        session.seconds["image"] = (time.perf_counter() - began) / len(inputs)
-    return session.seconds["image"]
+    return 2 * len(layers) * images * session.image_seconds() + products * _product_seconds()
 
 
 def _product_seconds() -> float:

@@ -76,15 +76,18 @@ def compress(
         Milliseconds that one picture may take on the model's device, BatchNorm folded. One of the two is needed.
     importance : str or callable, optional
         A name in ``shrinking.CRITERIA`` or a :data:`compactvision.surgery.Importance`; by default "taylor", first-order
-        Taylor scores from training images.
+        Taylor scores from training images. "Which criterion should I take?": a mild cut forgives any, a harsh one all
+        but random channels; the chapter *Your own network, smaller by this evening* compares them.
     metric : callable (model, test_batches) -> float, default accuracy
         Higher is better. What a segmenter or detector is judged by goes here.
     loss : callable (outputs, targets) -> scalar Tensor, default cross-entropy
         What tuning minimises, and what chooses between plans on training images (in evaluation mode).
     minutes : float, optional
-        Time for everything. Scan and least squares shrink to fit or are left out, tuning gets the steps that all
-        networks can take and stops where the time ends, and what would come later is named as skipped. The cut itself
-        and one look at the test batches before and behind it are always made.
+        Time for everything. What chooses and mends looks at fewer images (at least 16) or is left out, tuning gets the
+        steps that all networks can take and stops where the time ends, and what would come later is named as skipped in
+        the table. Always made, however short the time: the graph, one plan and its cut, one look at the test batches
+        before and one behind it, and the timing of both networks. The end is overrun by no more than the one of these
+        that is under way, or a pass over the test batches; finding a plan for ``latency_ms`` takes its own time.
     epochs : float, optional
         Passes over the training batches in tuning; by default 3, with ``minutes`` as many as there is time for, at most
         20.
@@ -142,6 +145,7 @@ def compress(
         model, train_batches, test_batches, metric, loss, clock, epochs, learning_rate, seed, say or _quiet, progress
     )
     session.journal = Journal(folder, run | _identity(session) if folder is not None else run)
+    session.shorten()
     work = _Work(session, name, value, importance, select)
     work.begin()
     choice = work.choose()
@@ -208,10 +212,14 @@ class _Work:
         self.start = choice.stages[-1].network
         rows: dict[str, dict] = {}
         counted = session.counted(self.start)
+        changed = [stage.name for stage in choice.stages if stage.name == "cut" or stage.remark.startswith("kept")]
         for stage in choice.stages:
-            changed = stage.name == "cut" or stage.remark.startswith("kept")
-            metric = session.value(stage.network) if changed else None
-            rows[stage.name] = {"metric": metric, "loss": stage.loss, "remark": stage.remark, **counted}
+            late = stage.name != changed[-1] and session.clock.left() <= 2 * session.seconds["test"]
+            said = [choice.scan if stage.name == "cut" else "", stage.remark]
+            said.append("not measured: no time" if late and stage.name in changed else "")
+            metric = session.value(stage.network) if stage.name in changed and not late else None
+            remark = "; ".join(filter(None, said))
+            rows[stage.name] = {"metric": metric, "loss": stage.loss, "remark": remark, **counted}
             session.put(stage.name, STAGES[stage.name], **rows[stage.name])
         session.journal.keep("choice", {**choice.stored(), "rows": rows}, self.start)
         return choice

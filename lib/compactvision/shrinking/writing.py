@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from compactvision import surgery
-from compactvision.measure import evaluating
-from compactvision.shrinking.folding import folded
+from compactvision.shrinking import onnx_file
 from compactvision.shrinking.report import Report
 from compactvision.training.checkpoint import write_atomically
 
 INSTALL = 'pip install "compactvision[export]"'
 TOLERANCE = 1e-3  # of the largest answer
+NO_FILE = "no ONNX file after all"
 
 
 def write_report(report: Report, folder: Path, notes: list[str]) -> list[Path]:
@@ -64,30 +64,18 @@ def write_pickle(model: nn.Module, path: Path) -> None:
 def write_onnx(model: nn.Module, example: Tensor, path: Path, say: Callable[[str], object]) -> str:
     """Write the network with BatchNorm folded, run it on the example's pictures, and return what came of it.
 
-    Raises
-    ------
-    ValueError
-        If the file's answers are not those of the network.
+    A file whose answers are not those of the network is not kept; what was asked for and not had begins with
+    :data:`NO_FILE`.
     """
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        return f"no ONNX file: {error.name} is not installed; {INSTALL}"
-    model = folded(model.cpu(), example[:1])
+    absent = onnx_file.missing()
+    if absent is not None:
+        return f"no ONNX file: {absent} is not installed; {INSTALL}"
     say("writing ONNX")
-    batch = torch.export.Dim("batch")
-    torch.onnx.export(
-        model, (example[:2],), str(path), dynamo=True, verbose=False, external_data=False, input_names=["pictures"],
-        output_names=["answers"], dynamic_shapes=({0: batch},),
-    )  # fmt: skip
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    with evaluating(model):
-        wanted = model(example)
-    (found,) = session.run(None, {session.get_inputs()[0].name: example.numpy()})
-    apart = float((torch.from_numpy(found) - wanted).abs().max() / wanted.abs().max().clamp(min=1e-12))
-    if apart > TOLERANCE:
+    try:
+        apart = onnx_file.export(model.cpu(), example, path)
+    except ValueError as error:
+        return f"{NO_FILE}, the exporter fails ({error})"
+    if not apart <= TOLERANCE:
         path.unlink()
-        raise ValueError(f"--out: the ONNX file's answers differ by {apart:.2g} of the largest, so it was not kept")
+        return f"{NO_FILE}, its answers differ by {apart:.2g} of the largest"
     return f"ONNX file: answers on {len(example)} pictures equal within {apart:.1e} of the largest"
