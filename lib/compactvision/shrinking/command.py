@@ -104,6 +104,7 @@ def _options(asked: argparse.Namespace, clock: Clock, tell: Say) -> dict[str, An
         "minutes": left,
         "epochs": asked.epochs,
         "learning_rate": asked.learning_rate,
+        "frozen_batch_norm": asked.frozen_batch_norm,
         "rivals": tuple(asked.rivals),
         "plan_only": asked.plan_only,
         "journal": asked.out / "journal",

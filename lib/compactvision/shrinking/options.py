@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="passes over the pictures for a network that is not trained",
     )
     given("--learning-rate", type=float, default=0.02)
+    given("--frozen-batch-norm", action="store_true", help="tune with BatchNorm's statistics as they are")
     given("--size", type=int, help="pixels of a side; by default the pictures' usual short side, at most 224")
     given("--batch-size", type=int, default=64)
     given("--crop", type=int, help="pixels by which training pictures are moved at random; an eighth of the side")

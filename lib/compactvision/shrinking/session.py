@@ -41,6 +41,7 @@ class Session:
     seed: int
     say: Callable[[str], object]
     progress: bool
+    frozen_batch_norm: bool = False
     example: Tensor = field(init=False)
     fit: list = field(init=False)
     judge: list = field(init=False)
@@ -139,6 +140,8 @@ class Session:
         if not held:
             return network, "nothing to tune: no parameter requires a gradient"
         before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+        if self.frozen_batch_norm:
+            _freeze(network)
         try:
             training.fit(
                 network,
@@ -165,3 +168,11 @@ class Session:
         if self.journal.folder is None:
             return None
         return max(1, int(SECONDS_BETWEEN / max(self.step_seconds(network), 1e-3)))
+
+
+def _freeze(network: nn.Module) -> None:
+    """Set the network to training mode and its BatchNorms to evaluation mode, which ``training.fit`` leaves so."""
+    network.train()
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()

@@ -49,6 +49,7 @@ def compress(
     minutes: float | None = None,
     epochs: float | None = None,
     learning_rate: float = 0.02,
+    frozen_batch_norm: bool = False,
     rivals: Sequence[str] = arguments.RIVALS,
     select: Callable[[ChannelGraph], ChannelGraph] | None = None,
     journal: str | os.PathLike | None = None,
@@ -93,6 +94,9 @@ def compress(
         20.
     learning_rate : float, default 0.02
         Peak of the cycle.
+    frozen_batch_norm : bool, default False
+        Tune with BatchNorm's statistics as they are in place of each batch's, and leave them so: for small batches, and
+        for pictures unlike those that the network was trained on. The report says where renewing them did harm.
     rivals : sequence of str
         Some of "random" (random channels, all groups at one rate, the same stages), "whole_tuned" (the whole network
         with the same tuning), "resolution" (the whole network on smaller pictures, chosen by MACs; also tuned) and
@@ -136,14 +140,16 @@ def compress(
     given = {"metric": metric, "loss": loss, "minutes": minutes, "epochs": epochs, "learning_rate": learning_rate}
     given |= {"rivals": rivals, "select": select, "seed": seed, "say": say}
     arguments.check(model, train_batches, test_batches, **given)
-    checks.flags(plan_only=plan_only, progress=progress)
+    checks.flags(frozen_batch_norm=frozen_batch_norm, plan_only=plan_only, progress=progress)
     folder = arguments.folder(journal)
     run = {"budget": [name, value], "metric": plain(metric), "loss": plain(loss), "epochs": epochs}
-    run |= {"learning_rate": learning_rate, "seed": seed, "importance": plain(importance), "select": plain(select)}
+    run |= {"learning_rate": learning_rate, "frozen_batch_norm": frozen_batch_norm, "seed": seed}
+    run |= {"importance": plain(importance), "select": plain(select)}
     clock = Clock(minutes)
     session = Session(
         model, train_batches, test_batches, metric, loss, clock, epochs, learning_rate, seed, say or _quiet, progress
     )
+    session.frozen_batch_norm = frozen_batch_norm
     session.journal = Journal(folder, run | _identity(session) if folder is not None else run)
     session.shorten()
     work = _Work(session, name, value, importance, select)

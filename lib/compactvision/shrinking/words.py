@@ -90,6 +90,7 @@ def _stages(report: Report) -> list[str]:
         if row is not None and row.remark:
             sentences.append(f"{word}: {row.remark}.")
     tuned, whole = found.get("tuned"), found.get("whole")
+    sentences += _harm(report)
     if tuned is not None and tuned.metric is not None and whole is not None and whole.metric is not None:
         speed = ""
         if tuned.ms is not None and whole.ms is not None:
@@ -101,6 +102,19 @@ def _stages(report: Report) -> list[str]:
             f"The small network: {shown(report, tuned.metric)} after {shown(report, whole.metric)}{share}."
         )
     return sentences
+
+
+def _harm(report: Report) -> list[str]:
+    """Return a sentence where the network was better before it was tuned, with what may help."""
+    rows = report.measured(("cut", "reconstructed", "renewed", "tuned"))
+    if len(rows) < 2 or rows[-1].stage != "tuned" or not rows[-1].metric < rows[-2].metric:
+        return []
+    before, behind = (shown(report, row.metric) for row in rows[-2:])
+    renewed = next((row for row in report.rows if row.stage == "renewed"), None)
+    help_ = "a lower learning_rate or more epochs may help"
+    if renewed is not None and renewed.remark.startswith("not kept"):
+        help_ += ", or frozen_batch_norm=True, since renewing BatchNorm did harm, too"
+    return [f"Tuning made it worse: {before} before, {behind} behind it; {help_}."]
 
 
 def _beside(report: Report) -> list[str]:
