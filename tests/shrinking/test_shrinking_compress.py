@@ -4,6 +4,7 @@ import copy
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -279,6 +280,7 @@ BAD = {
     "minutes": [0, -1, float("inf"), "one"],
     "epochs": [0, -1, "one"],
     "learning_rate": [0, -1, float("nan"), "one"],
+    "frozen_batch_norm": [1, "yes", None],
     "importance": ["l3", 7, lambda: None],
     "metric": [None, "accuracy", lambda: 0],
     "loss": [None, lambda a: a],
@@ -320,3 +322,45 @@ def test_a_tuning_that_diverges_is_taken_back(model, train, test):
     _, report = compress(model, train, test, keep_macs=0.6, epochs=2, rivals=(), learning_rate=1e30)
     assert "diverged" in report["tuned"].remark
     assert report["tuned"].metric == report.measured(("cut", "reconstructed", "renewed"))[-1].metric
+
+
+def statistics(network):
+    """All statistics of BatchNorm, one after the other."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norms
+    return torch.cat([torch.cat([norm.running_mean, norm.running_var]) for norm in norms])
+
+
+def test_frozen_statistics_stay_as_they_are_and_weights_do_not(model, train, test):
+    given = {"keep_macs": 0.6, "rivals": ()}
+    start, _ = compress(model, train, test, plan_only=True, **given)
+    frozen, moved = (
+        compress(model, train, test, epochs=1, frozen_batch_norm=each, **given)[0] for each in (True, False)
+    )
+    assert statistics(frozen).equal(statistics(start))
+    assert not statistics(moved).equal(statistics(start))
+    for small in (frozen, moved):
+        changed = [not a.equal(b) for a, b in zip(small.parameters(), start.parameters(), strict=True)]
+        assert all(changed)
+        assert not any(module.training for module in small.modules())
+
+
+@pytest.mark.parametrize(
+    ("remark", "frozen"), [("kept (loss 2 before, 1 behind it)", False), ("not kept (loss 1)", True)]
+)
+def test_a_tuning_that_does_harm_is_said(done, remark, frozen):
+    changed = {
+        "tuned": {"metric": 0.5},
+        "reconstructed": {"metric": 0.75},
+        "renewed": {"metric": None, "remark": remark},
+    }
+    report = replace(done[1], rows=tuple(replace(row, **changed.get(row.stage, {})) for row in done[1].rows))
+    sentence = next(each for each in report.findings() if each.startswith("Tuning made it worse"))
+    assert "75.0 % before, 50.0 % behind it" in sentence and "learning_rate" in sentence
+    assert ("frozen_batch_norm" in sentence) == frozen
+
+
+def test_a_tuning_that_helps_is_not_complained_about(done):
+    report = done[1]
+    assert report["tuned"].metric >= report.measured(("cut", "reconstructed", "renewed"))[-1].metric
+    assert not any(each.startswith("Tuning made it worse") for each in report.findings())
