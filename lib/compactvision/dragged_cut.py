@@ -1,6 +1,7 @@
-"""What the picture "The cut you can drag" shows: one residual network, cut by several rules at several budgets.
+"""What the picture "The cut you can drag" shows: one residual network, cut in several orders at several budgets.
 
-``python -m compactvision.dragged_cut book/_static/dragged-cut-data.js`` computes it anew, in a few minutes.
+``python -m compactvision.dragged_cut book/_static/dragged-cut-data.js`` computes it anew: a quarter of an hour on one
+core, most of it for least squares. ``book/_static/dragged-cut.js`` draws it; no network runs in the page.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import base64
 import copy
 import io
 import json
+import string
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,22 +20,40 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from compactvision import _checks as checks
 from compactvision import data, models, surgery, training
 from compactvision.pruning.energy_aware_pruning import energy
 from compactvision.pruning.lrp_pruning import lrp
 from compactvision.records.texts import write_text
 
 NETWORK = "resnet20_glyphs"
-TEST, SCORED, RENEWAL = 200, 200, 50  # characters: to be answered, for the scores, for BatchNorm's statistics
-BUDGETS = (100, 95, 90, 80, 70, 60, 50, 40, 30, 20)  # percent of the MACs that may stay
-STATES = ("cut", "renewed", "ghost", "ghost renewed")
+# Characters: to be answered; with labels, for the scores; without, for BatchNorm's statistics and for least squares.
+TEST, SCORED, MENDED = 200, 200, 50
+BUDGETS = (100, 95, 90, 85, 80, 70, 60, 50, 40, 30, 20)  # percent of the MACs that may stay
+STATES = ("cut", "renewed", "reconstructed", "ghost", "ghost renewed")
 LOTS = 3
 QUALITY = 45  # of the pictures that the reader sees; the network read the originals
+ACROSS = 20  # pictures in a row of the sheet
 STREAMS = {"bn1": "layer1.2.relu2", "layer2.0.bn2": "layer2.2.relu2", "layer3.0.bn2": "layer3.2.relu2"}
+DIGITS, LETTERS = 9, 5  # nine digits are a number below 64 ** 5
+ALPHABET = string.ascii_letters + string.digits + "-_"
 
 
-def rules(graph: surgery.ChannelGraph) -> dict[str, dict[str, Tensor]]:
-    """Return the scores by each rule of the picture."""
+def scores(graph: surgery.ChannelGraph) -> dict[str, surgery.Scores]:
+    """Return each order's scores by layer; higher means keep.
+
+    Parameters
+    ----------
+    graph : ChannelGraph
+        Of ``models.pretrained(NETWORK)``.
+
+    Returns
+    -------
+    dict of str to (dict of str to Tensor)
+        ``l1``, ``taylor``, ``energy``, ``relevance``, ``scale``, ``reverse`` (of ``l1``) and one ``lot0`` ... for each
+        lot.
+    """
+    checks.instances(surgery.ChannelGraph, graph=graph)
     known = data.load("glyphs", n=SCORED).batches(100)
     inner = {
         name.replace("conv1", "bn1"): name.replace("conv1", "relu1")
@@ -49,13 +69,39 @@ def rules(graph: surgery.ChannelGraph) -> dict[str, dict[str, Tensor]]:
         "scale": criteria.batch_norm_scale(),
         "reverse": criteria.reverse(criteria.l1()),
     }
-    lots = [criteria.random(torch.Generator().manual_seed(seed)) for seed in range(LOTS)]
-    found |= {f"random{seed}": lot for seed, lot in enumerate(lots)}
+    found |= {f"lot{seed}": criteria.random(torch.Generator().manual_seed(seed)) for seed in range(LOTS)}
     return {name: importance(graph.model) for name, importance in found.items()}
 
 
+def plans(graph: surgery.ChannelGraph, found: surgery.Scores) -> list[surgery.Plan]:
+    """Return the plan at each budget by scores: all groups, streams too, are thinned at the same rate."""
+    checks.instances(surgery.ChannelGraph, graph=graph)
+    return [surgery.make_plan(graph, found, keep_macs=budget / 100) for budget in BUDGETS]
+
+
 def ghost(model: nn.Module, plan: surgery.Plan) -> nn.Module:
-    """Return a copy whose removed channels are zero in front of BatchNorm, which makes constants of them."""
+    """Return a copy whose removed channels are zero in front of BatchNorm, which makes constants of them.
+
+    Parameters
+    ----------
+    model : Module
+        The whole network, unchanged.
+    plan : Plan
+        What stays.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from compactvision import dragged_cut, models, surgery
+    >>> model = models.pretrained("resnet20_glyphs")
+    >>> graph = surgery.channel_graph(model, (3, 32, 32))
+    >>> plan = surgery.keep_plan(graph, {"layer1.0.conv1": [0, 3, 5]})
+    >>> masked = dragged_cut.ghost(model, plan)
+    >>> int((masked.layer1[0].conv1.weight.flatten(1) != 0).any(1).sum())
+    3
+    """
+    checks.instances(nn.Module, model=model)
+    checks.instances(surgery.Plan, plan=plan)
     masked = copy.deepcopy(model)
     for name, layer in plan.graph.layers.items():
         written = plan.kept[layer.writes]
@@ -68,43 +114,91 @@ def ghost(model: nn.Module, plan: surgery.Plan) -> nn.Module:
     return masked
 
 
-def answers(model: nn.Module, plan: surgery.Plan, state: str) -> Tensor:
-    """Return which class the network in this state names for each test character (200,)."""
-    network = ghost(model, plan) if state.startswith("ghost") else surgery.prune(model, plan)
-    if state.endswith("renewed"):
-        network = training.renewed(network, data.load("glyphs", n=RENEWAL).batches(RENEWAL))
+def network(model: nn.Module, plan: surgery.Plan, state: str) -> nn.Module:
+    """Return what a plan makes of the network, in one of ``STATES``.
+
+    Raises
+    ------
+    ValueError
+        If the state is unknown.
+    """
+    checks.one_of(STATES, state=state)
+    found = ghost(model, plan) if state.startswith("ghost") else surgery.prune(model, plan)
+    known = data.load("glyphs", n=MENDED).batches(MENDED)
+    if state == "reconstructed":
+        found = surgery.reconstruct(model, found, plan, known)
+    return training.renewed(found, known) if state.endswith("renewed") else found.eval()
+
+
+def answers(model: nn.Module, plan: surgery.Plan, state: str) -> str:
+    """Return which class the network in this state names for each test character, one digit each.
+
+    Raises
+    ------
+    ValueError
+        If the state is unknown.
+    """
+    cut = network(model, plan, state)
     ((images, _),) = data.load("glyphs", train=False, n=TEST).batches(TEST)
     with torch.no_grad():
-        return network.eval()(images).argmax(1)
+        return _digits(cut(images).argmax(1))
 
 
-def content() -> dict[str, Any]:
-    """Return all that the picture needs, ready for JSON."""
-    model = models.pretrained(NETWORK)
-    graph = surgery.channel_graph(model, (3, 32, 32))
+def order(graph: surgery.ChannelGraph, found: surgery.Scores) -> dict[str, Any]:
+    """Return what the picture needs of one order.
+
+    ``gone`` has a letter for each unit of the groups, one after the other: "a" if it is missing from the first budget on,
+    ``.`` if it stays at the last. ``macs`` are the shares that are left, and each state has its packed answers.
+    """
+    cuts = plans(graph, found)
+    units = torch.cat([group.units for group in graph.groups.values()])
+    kept = torch.stack([plan.kept[units] for plan in cuts])  # (budgets, units)
+    first = (~kept).int().argmax(0)
+    gone = [string.ascii_letters[place] if not stays else "." for place, stays in zip(first, kept[-1], strict=True)]
+    return {
+        "gone": "".join(gone),
+        "macs": [round(plan.macs / graph.macs, 4) for plan in cuts],
+        "answers": {state: [packed(answers(graph.model, plan, state)) for plan in cuts] for state in STATES},
+    }
+
+
+def packed(digits: str) -> str:
+    """Return digits in about half as many letters: five for each nine.
+
+    Examples
+    --------
+    >>> packed("012345678")
+    'aaVNo'
+    """
+    numbers = [int(digits[place : place + DIGITS].ljust(DIGITS, "0")) for place in range(0, len(digits), DIGITS)]
+    places = [64**power for power in reversed(range(LETTERS))]
+    return "".join(ALPHABET[number // place % 64] for number in numbers for place in places)
+
+
+def content(orders: dict[str, dict[str, Any]], graph: surgery.ChannelGraph) -> dict[str, Any]:
+    """Return all that the picture needs, ready for JSON, from each order's part."""
     test = data.load("glyphs", train=False, n=TEST)
-    cells = {}
-    for rule, scores in rules(graph).items():
-        cells[rule] = []
-        for budget in BUDGETS:
-            plan = surgery.make_plan(graph, scores, keep_macs=budget / 100)
-            cells[rule].append(
-                {
-                    "macs": round(plan.macs / graph.macs, 4),
-                    "kept": ["".join(str(int(k)) for k in plan.kept[g.units]) for g in graph.groups.values()],
-                    **{s: "".join(map(str, answers(model, plan, s).tolist())) for s in STATES},
-                }
-            )
     return {
         "network": NETWORK,
         "budgets": BUDGETS,
-        "groups": [[name, group.kind, len(group.writers)] for name, group in graph.groups.items()],
+        "groups": [[name, group.kind, group.size] for name, group in graph.groups.items()],
         "classes": list(test.classes),
-        "targets": "".join(map(str, test.targets.tolist())),
-        "pictures": _sheet(test.images),
-        "cells": cells,
+        "targets": _digits(test.targets),
+        "pictures": sheet(test.images),
+        "across": ACROSS,
+        "mended": MENDED,
+        "orders": orders,
         "torch": torch.__version__.split("+")[0],
     }
+
+
+def sheet(images: Tensor) -> str:
+    """Return characters (N, 3, H, W) side by side, ``ACROSS`` a row, as WebP in base64."""
+    rows = [torch.cat(list(row), 2) for row in images.split(ACROSS)]
+    picture = Image.fromarray(torch.cat(rows, 1).permute(1, 2, 0).contiguous().numpy())
+    file = io.BytesIO()
+    picture.save(file, "WEBP", quality=QUALITY, method=6)
+    return base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -112,17 +206,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m compactvision.dragged_cut", description=main.__doc__)
     parser.add_argument("path", type=Path, metavar="PATH", help="book/_static/dragged-cut-data.js, for the book")
     path = parser.parse_args(arguments).path
-    write_text(path, f"window.cvDraggedCut = {json.dumps(content(), separators=(',', ':'))};\n")
+    graph = surgery.channel_graph(models.pretrained(NETWORK), (3, 32, 32))
+    orders = {name: order(graph, found) for name, found in scores(graph).items()}
+    text = json.dumps(content(orders, graph), separators=(",", ":"))
+    write_text(path, f"window.cvDraggedCut = {text};\n")
     sys.stdout.write(f"{path}\n")
 
 
-def _sheet(images: Tensor) -> str:
-    """Return the characters (N, 3, H, W) side by side, twenty a row, as WebP in base64."""
-    rows = [torch.cat(list(row), 2) for row in images.split(20)]
-    sheet = Image.fromarray(torch.cat(rows, 1).permute(1, 2, 0).contiguous().numpy())
-    file = io.BytesIO()
-    sheet.save(file, "WEBP", quality=QUALITY, method=6)
-    return base64.b64encode(file.getvalue()).decode("ascii")
+def _digits(classes: Tensor) -> str:
+    return "".join(map(str, classes.tolist()))
 
 
 if __name__ == "__main__":
