@@ -1,7 +1,6 @@
 """What the picture "The cut you can drag" shows: one residual network, cut in several orders at several budgets.
 
-``python -m compactvision.dragged_cut book/_static/dragged-cut-data.js`` computes it anew: a quarter of an hour on one
-core, most of it for least squares. ``book/_static/dragged-cut.js`` draws it; no network runs in the page.
+``make dragged-cut`` computes it anew: a quarter of an hour on one core, most of it for least squares. ``book/_static/dragged-cut.js`` draws it; no network runs in the page.
 """
 
 from __future__ import annotations
@@ -39,19 +38,13 @@ DIGITS, LETTERS = 9, 5  # nine digits are a number below 64 ** 5
 ALPHABET = string.ascii_letters + string.digits + "-_"
 
 
-def scores(graph: surgery.ChannelGraph) -> dict[str, surgery.Scores]:
-    """Return each order's scores by layer; higher means keep.
+def importances(graph: surgery.ChannelGraph) -> dict[str, surgery.Importance]:
+    """Return the picture's orders as importances: five rules, ``reverse`` (of ``l1``), and one for each lot.
 
     Parameters
     ----------
     graph : ChannelGraph
         Of ``models.pretrained(NETWORK)``.
-
-    Returns
-    -------
-    dict of str to (dict of str to Tensor)
-        ``l1``, ``taylor``, ``energy``, ``relevance``, ``scale``, ``reverse`` (of ``l1``) and one ``lot0`` ... for each
-        lot.
     """
     checks.instances(surgery.ChannelGraph, graph=graph)
     known = data.load("glyphs", n=SCORED).batches(100)
@@ -69,14 +62,15 @@ def scores(graph: surgery.ChannelGraph) -> dict[str, surgery.Scores]:
         "scale": criteria.batch_norm_scale(),
         "reverse": criteria.reverse(criteria.l1()),
     }
-    found |= {f"lot{seed}": criteria.random(torch.Generator().manual_seed(seed)) for seed in range(LOTS)}
-    return {name: importance(graph.model) for name, importance in found.items()}
+    return found | {f"lot{seed}": criteria.random(torch.Generator().manual_seed(seed)) for seed in range(LOTS)}
 
 
-def plans(graph: surgery.ChannelGraph, found: surgery.Scores) -> list[surgery.Plan]:
-    """Return the plan at each budget by scores: all groups, streams too, are thinned at the same rate."""
+def plans(graph: surgery.ChannelGraph, importance: surgery.Importance) -> list[surgery.Plan]:
+    """Return the plan at each budget: all groups, streams too, are thinned at the same rate, by scores asked once."""
     checks.instances(surgery.ChannelGraph, graph=graph)
-    return [surgery.make_plan(graph, found, keep_macs=budget / 100) for budget in BUDGETS]
+    checks.functions(1, importance=importance)
+    scores = importance(graph.model)
+    return [surgery.make_plan(graph, scores, keep_macs=budget / 100) for budget in BUDGETS]
 
 
 def ghost(model: nn.Module, plan: surgery.Plan) -> nn.Module:
@@ -144,13 +138,13 @@ def answers(model: nn.Module, plan: surgery.Plan, state: str) -> str:
         return _digits(cut(images).argmax(1))
 
 
-def order(graph: surgery.ChannelGraph, found: surgery.Scores) -> dict[str, Any]:
+def order(graph: surgery.ChannelGraph, importance: surgery.Importance) -> dict[str, Any]:
     """Return what the picture needs of one order.
 
-    ``gone`` has a letter for each unit of the groups, one after the other: "a" if it is missing from the first budget on,
-    ``.`` if it stays at the last. ``macs`` are the shares that are left, and each state has its packed answers.
+    ``gone`` has a letter for each unit of the groups, one after the other: "b" if it is missing from the second budget
+    on, ``.`` if it stays at the last. ``macs`` are the shares that are left, and each state has its packed answers.
     """
-    cuts = plans(graph, found)
+    cuts = plans(graph, importance)
     units = torch.cat([group.units for group in graph.groups.values()])
     kept = torch.stack([plan.kept[units] for plan in cuts])  # (budgets, units)
     first = (~kept).int().argmax(0)
@@ -207,7 +201,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("path", type=Path, metavar="PATH", help="book/_static/dragged-cut-data.js, for the book")
     path = parser.parse_args(arguments).path
     graph = surgery.channel_graph(models.pretrained(NETWORK), (3, 32, 32))
-    orders = {name: order(graph, found) for name, found in scores(graph).items()}
+    orders = {name: order(graph, importance) for name, importance in importances(graph).items()}
     text = json.dumps(content(orders, graph), separators=(",", ":"))
     write_text(path, f"window.cvDraggedCut = {text};\n")
     sys.stdout.write(f"{path}\n")
