@@ -128,13 +128,15 @@
 
   function plot(name, state, place) {
     const values = read[name][state].map(share);
-    const lots = budgets.map((_, i) => LOTS.map((lot) => share(read[lot][state][i])));
+    const drawn = LOTS.filter((lot) => read[lot][state]);
+    const lots = budgets.map((_, i) => drawn.map((lot) => share(read[lot][state][i])));
     const [most, least] = [Math.max, Math.min].map((pick) => lots.map((found) => pick(...found)));
     const back = [...budgets.keys()].reverse().map((i) => `L${across(budgets[i]).toFixed(1)} ${up(least[i]).toFixed(1)}`).join("");
-    lines.lots.setAttribute("d", `${path(most)}${back}Z`);
+    lines.lots.setAttribute("d", drawn.length ? `${path(most)}${back}Z` : "");
     lines.plain.setAttribute("d", state === "cut" ? "" : path(read[name].cut.map(share)));
     lines.chosen.setAttribute("d", path(values));
     part("plain").hidden = state === "cut";
+    part("lots-key").hidden = !drawn.length;
     dots.forEach((dot, i) => dot.setAttribute("cy", up(values[i])));
     here.style.transform = `translate(${across(budgets[place])}px, ${up(values[place])}px)`;
     curve.setAttribute("aria-label", `Share of characters that are read right, by budget: ${budgets.map((percent, i) => `${Math.round(100 * values[i])} % at ${percent} %`).join(", ")}`);
@@ -186,13 +188,13 @@
 
   function show() {
     const masked = part("ghost").checked;
-    const least = root.querySelector("input[value=reconstructed]"); // it needs a network that was cut
-    if (masked && least.checked) root.querySelector("input[name=cv-drag-mend]").checked = true;
-    least.disabled = masked;
-    const mend = checked("mend").value;
-    const state = masked ? `ghost ${mend}`.trim() : mend || "cut";
     const rule = checked("rule").value;
     const name = rule === "lot" ? LOTS[lot] : rule;
+    const least = root.querySelector("input[value=reconstructed]"); // it needs a network that was cut
+    least.disabled = masked || !read[name].reconstructed;
+    if (least.disabled && least.checked) root.querySelector("input[name=cv-drag-mend]").checked = true;
+    const mend = checked("mend").value;
+    const state = masked ? `ghost ${mend}`.trim() : mend || "cut";
     const place = last - Number(part("budget").value);
     const answers = read[name][state][place];
     const misread = wrong(answers);
