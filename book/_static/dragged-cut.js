@@ -149,11 +149,11 @@
   function figure(i) {
     const canvas = document.createElement("canvas");
     canvas.width = canvas.height = 32;
-    canvas.setAttribute("aria-hidden", "true");
     canvas.getContext("2d").drawImage(sheet, 32 * (i % known.across), 32 * Math.floor(i / known.across), 32, 32, 0, 0, 32, 32);
-    const caption = document.createElement("figcaption");
+    const caption = document.createElement("span");
     caption.append(`${classes[targets[i]]} → `, document.createElement("b"));
-    const made = document.createElement("figure");
+    const made = document.createElement("div");
+    made.setAttribute("role", "img");
     made.append(canvas, caption);
     return made;
   }
@@ -170,6 +170,7 @@
       if (!shown.has(i)) shown.set(i, figure(i));
       const element = shown.get(i);
       element.querySelector("b").textContent = classes[answers[i]];
+      element.setAttribute("aria-label", `${classes[targets[i]]}, read as ${classes[answers[i]]}`);
       if (part("misread").children[rank] !== element) part("misread").insertBefore(element, part("misread").children[rank] ?? null);
     });
   }

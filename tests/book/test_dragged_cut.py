@@ -26,7 +26,7 @@ STICKING = """
 }
 """
 NAMELESS = """
-() => [...document.querySelectorAll("#cv-drag :is(input, button, svg, canvas)")].filter((e) =>
+() => [...document.querySelectorAll("#cv-drag :is(input, button, svg, [role=img])")].filter((e) =>
   !(e.ariaLabel || e.ariaHidden === "true" || e.labels?.[0]?.textContent.trim() || e.textContent.trim())).length
 """
 
@@ -110,7 +110,7 @@ def test_rules_budgets_and_switches_show_what_was_computed(rule, picture, known)
             says = picture.locator("#cv-drag-says").inner_text()
             assert says.startswith(f"{total - len(wrong)} of {total} characters read right"), (place, state)
             assert ("a mask saves nothing" in says) == (masked and place > 0)
-            shown = picture.locator("#cv-drag-misread figcaption").all_inner_texts()
+            shown = picture.locator("#cv-drag-misread span").all_inner_texts()
             assert shown == [f"{names[int(t)]} → {names[int(a)]}" for _, a, t in wrong[:SHOWN]]
             gone = sum(letter != "." and ord(letter) - ord("a") <= place for letter in known["orders"][order]["gone"])
             assert picture.locator("#cv-drag-net .gone").count() == (0 if masked else gone)
