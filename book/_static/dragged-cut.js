@@ -107,7 +107,7 @@
   }
 
   // ---- the curve
-  const [LEFT, RIGHT, TOP, BOTTOM] = [34, 242, 12, 140];
+  const [LEFT, RIGHT, TOP, BOTTOM] = [34, 242, 22, 152];
   const across = (percent) => LEFT + (RIGHT - LEFT) * (percent - budgets[last]) / (100 - budgets[last]);
   const up = (value) => BOTTOM - (BOTTOM - TOP) * value;
   const path = (values) => `M${values.map((value, i) => `${across(budgets[i]).toFixed(1)} ${up(value).toFixed(1)}`).join("L")}`;
@@ -118,7 +118,7 @@
   }
   for (const percent of [20, 40, 60, 80, 100]) curve.append(draw("text", { x: across(percent), y: BOTTOM + 15, "text-anchor": percent === 100 ? "end" : "middle" }, percent));
   curve.append(draw("text", { x: (LEFT + RIGHT) / 2, y: BOTTOM + 31, "text-anchor": "middle" }, "% of the MACs that may stay"));
-  curve.append(draw("text", { x: LEFT + 4, y: TOP + 12 }, "% right"));
+  curve.append(draw("text", { x: 2, y: 9 }, "% right"));
   curve.append(draw("path", { class: "guess", d: `M${LEFT} ${up(1 / classes.length)}H${RIGHT}` }));
   curve.append(draw("path", { class: "axis", d: `M${LEFT} ${TOP}V${BOTTOM}H${RIGHT}` }));
   const lines = Object.fromEntries(["lots", "plain", "chosen"].map((name) => [name, draw("path", { class: name })]));
@@ -137,6 +137,7 @@
     lines.chosen.setAttribute("d", path(values));
     part("plain").hidden = state === "cut";
     part("lots-key").hidden = !drawn.length;
+    part("lots-key").lastElementChild.textContent = ["", "a lot", "two lots", "three lots"][drawn.length];
     dots.forEach((dot, i) => dot.setAttribute("cy", up(values[i])));
     here.style.transform = `translate(${across(budgets[place])}px, ${up(values[place])}px)`;
     curve.setAttribute("aria-label", `Share of characters that are read right, by budget: ${budgets.map((percent, i) => `${Math.round(100 * values[i])} % at ${percent} %`).join(", ")}`);
@@ -204,7 +205,7 @@
     part("share").textContent = `${budgets[place]}\u00a0% of MACs`;
     part("budget").setAttribute("aria-valuetext", `${budgets[place]} percent of the MACs`);
     part("lots").hidden = rule !== "lot";
-    part("rule").replaceChildren(TELLS[rule]);
+    part("rule").replaceChildren(rule === "lot" ? `Lot ${lot + 1} of ${LOTS.length}. ${TELLS.lot}` : TELLS[rule]);
     if (CHAPTERS[rule]) {
       const [slug, title] = CHAPTERS[rule];
       part("rule").append(" Chapter: ", Object.assign(document.createElement("a"), { href: `../notebooks/${slug}.html`, textContent: title }));
