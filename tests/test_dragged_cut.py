@@ -103,8 +103,10 @@ def test_the_characters_are_those_of_the_test_set(stored):
     across = stored["across"]
     for place in (0, 21, dragged_cut.TEST - 1):
         x, y = 32 * (place % across), 32 * (place // across)
-        seen = torch.tensor(list(sheet.crop((x, y, x + 32, y + 32)).getdata())).T.view(3, 32, 32)
-        assert (seen - test.images[place].int()).abs().float().mean() < 16, place
+        tile = torch.tensor(bytearray(sheet.crop((x, y, x + 32, y + 32)).tobytes())).view(32, 32, 3).permute(2, 0, 1)
+        distances = (tile.int() - test.images.int()).abs().flatten(1).float().mean(1)
+        assert distances.argmin() == place
+        assert distances[place] < 25, "compressed, but the same character"
 
 
 def test_the_page_s_sentence_is_the_data_s(repo, stored):

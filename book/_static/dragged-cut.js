@@ -227,6 +227,7 @@
     show();
   }
 
+  root.hidden = false;
   part("budget").max = last;
   part("budget").value = last - budgets.indexOf(FIRST);
   root.addEventListener("input", show);
