@@ -48,6 +48,7 @@ def address(repo, tmp_path_factory):
         (folder / "_static" / name).write_text((static / name).read_text())
     head = '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
     sheets = "".join(f"html[data-theme={theme}] body {{ {colours} }}" for theme, colours in THEMES.items())
+    sheets += "a { color: var(--pst-color-link); }"  # as the theme has it
     style = f'<title>Cut</title><link rel="stylesheet" href="../_static/compact.css"><style>{sheets}</style>'
     page = folder / "book" / "cut.html"
     page.write_text(f"{head}{style}<body>{(static / 'dragged-cut.html').read_text()}</body></html>")
