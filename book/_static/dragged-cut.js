@@ -137,7 +137,7 @@
     lines.chosen.setAttribute("d", path(values));
     part("plain").hidden = state === "cut";
     part("lots-key").hidden = !drawn.length;
-    part("lots-key").lastElementChild.textContent = ["", "a lot", "two lots", "three lots"][drawn.length];
+    part("lots-key").lastElementChild.textContent = ["", "one lot", "two lots", "three lots"][drawn.length];
     dots.forEach((dot, i) => dot.setAttribute("cy", up(values[i])));
     here.style.transform = `translate(${across(budgets[place])}px, ${up(values[place])}px)`;
     curve.setAttribute("aria-label", `Share of characters that are read right, by budget: ${budgets.map((percent, i) => `${Math.round(100 * values[i])} % at ${percent} %`).join(", ")}`);
