@@ -17,7 +17,7 @@ SEEDS ?= 0 1 2
 export MPLBACKEND ?= Agg
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help setup teach book generated test lint unit notebooks-test pages-test notebooks quick full baselines small-cells awkward gpu-queue gpu-status benchmark fuzz mutants lock repository clean
+.PHONY: help setup teach book generated test lint unit notebooks-test pages-test notebooks quick full baselines small-cells awkward dragged-cut gpu-queue gpu-status benchmark fuzz mutants lock repository clean
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ small-cells: $(STAMP) ## train all small cells that the part Search is judged by
 
 awkward: $(STAMP) ## cut ready-made networks, store what came of it; WORK=folder goes on (needs timm: .venv/bin/uv pip install timm)
 	$(BIN)/python -m compactvision.awkward $(if $(WORK),--work $(WORK)) $(if $(PROCESSES),--processes $(PROCESSES))
+
+dragged-cut: $(STAMP) ## compute what the picture "The cut you can drag" shows (a quarter of an hour)
+	$(BIN)/python -m compactvision.dragged_cut book/_static/dragged-cut-data.js
 
 # A machine with a GPU may have no .venv: its own Python does, with the package read from lib.
 QUEUE := PYTHONPATH=lib $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m compactvision queue
