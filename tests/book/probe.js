@@ -92,6 +92,25 @@
     }
   }
 
+  // A displayed formula that is wider than its box, or lies on its number.
+  const cutFormulas = [];
+  const coveredNumbers = [];
+  for (const display of article.querySelectorAll("div.math")) {
+    const box = display.querySelector("mjx-container");
+    const drawing = box?.querySelector("svg");
+    if (!drawing || !display.checkVisibility()) continue;
+    const [outer, inner] = [box.getBoundingClientRect(), drawing.getBoundingClientRect()];
+    if (inner.width > outer.width + 1) cutFormulas.push(`${display.id || display.textContent.slice(0, 40)}: ${Math.round(inner.width - outer.width)}`);
+    const number = display.querySelector(":scope > .eqno")?.getBoundingClientRect();
+    const right = Math.min(outer.right, inner.right);
+    if (number && number.left < right - 1 && number.top < outer.bottom - 1 && number.bottom > outer.top + 1) coveredNumbers.push(display.id);
+  }
+
+  // Tables and figures of which a part is seen only by scrolling.
+  const cutBoxes = [...article.querySelectorAll(".cv-table, .pst-scrollable-table-container, .cv-figure")]
+    .filter((box) => box.checkVisibility() && box.scrollWidth > box.clientWidth + 1)
+    .map((box) => `${(box.getAttribute("aria-label") ?? box.textContent).trim().slice(0, 50)}: ${box.scrollWidth - box.clientWidth}`);
+
   const formulas = [...article.querySelectorAll(".math")];
   const drawn = (formula) => (formula.querySelector("mjx-container svg")?.getBoundingClientRect().width ?? 0) > 0;
   return {
@@ -102,6 +121,9 @@
     formulas: formulas.length,
     undrawn: formulas.filter((f) => f.checkVisibility() && !drawn(f)).map((f) => f.textContent.slice(0, 60)),
     mistakes: [...article.querySelectorAll("[data-mml-node=merror]")].map((e) => e.textContent),
+    cutFormulas,
+    coveredNumbers,
+    cutBoxes,
     overflow: document.documentElement.scrollWidth - window.innerWidth,
   };
 }

@@ -101,6 +101,16 @@ def test_text_of_figures_can_be_read_on_a_telephone(visits):
     assert _collect(visits, lambda visit: visit.telephone["smallText"]) == {}
 
 
+@pytest.mark.parametrize("width", ["telephone", "desk"])
+def test_no_formula_is_cut_or_covers_its_number(visits, width):
+    assert _collect(visits, lambda visit: getattr(visit, width)["coveredNumbers"]) == {}
+    assert _collect(visits, lambda visit: getattr(visit, width)["cutFormulas"]) == {}
+
+
+def test_no_table_or_figure_is_cut_on_a_desk(visits):
+    assert _collect(visits, lambda visit: visit.desk["cutBoxes"]) == {}
+
+
 @pytest.mark.parametrize(("theme", "width"), [("light", "telephone"), ("dark", "desk")])
 def test_text_stands_out_from_its_background(visits, theme, width):
     assert _collect(visits, lambda visit: getattr(visit, width)["faint"]) == {}, theme
