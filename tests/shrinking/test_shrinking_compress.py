@@ -228,8 +228,8 @@ def test_a_run_that_goes_on_chooses_by_as_many_images_as_before(model, train, te
 def test_milliseconds_are_a_budget_too(train, test):
     torch.manual_seed(0)
     wide = nn.Sequential(
-        nn.Conv2d(1, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(256, 4),
+        nn.Conv2d(1, 192, 3, padding=1), nn.BatchNorm2d(192), nn.ReLU(), nn.Conv2d(192, 192, 3, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(768, 4),
     ).eval()  # fmt: skip
     whole = measure.latency(shrinking.folded(wide, (1, 8, 8)), (1, 8, 8), repeats=30).median_ms
     _, report = compress(wide, train, test, latency_ms=0.8 * whole, epochs=0.2, rivals=())
