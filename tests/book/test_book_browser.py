@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]  # the first test opens every page
 
 PROBE = (Path(__file__).parent / "probe.js").read_text()
 TELEPHONE = {"width": 390, "height": 844}
