@@ -127,12 +127,34 @@ def test_bars_refuse_colors(axis, colors):
         chapter.seed_bars(axis, {"a": [1.0], "b": [2.0]}, colors=colors)
 
 
+def _chapters(repo):
+    return {p.name: json.loads(p.read_text(encoding="utf-8"))["cells"] for p in (repo / "notebooks").glob("*.ipynb")}
+
+
+def _open_cells(repo):
+    for name, cells in _chapters(repo).items():
+        for cell in cells:
+            if cell["cell_type"] == "code" and not FOLDED & set(cell["metadata"].get("tags", ())):
+                yield (name, cell["id"]), "".join(cell["source"])
+
+
 def test_an_open_code_cell_has_at_most_twenty_lines(repo):
-    long = {}
-    for path in sorted((repo / "notebooks").glob("*.ipynb")):
-        for number, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"]):
-            lines = len("".join(cell["source"]).splitlines())
-            folded = FOLDED & set(cell["metadata"].get("tags", ()))
-            if cell["cell_type"] == "code" and lines > 20 and not folded:
-                long[path.name, number] = lines
-    assert not long
+    assert not [where for where, code in _open_cells(repo) if len(code.splitlines()) > 20]
+
+
+def test_an_open_code_cell_shows_no_machinery_of_the_record(repo):
+    assert not [where for where, code in _open_cells(repo) if "run.log(" in code or "run.recording" in code]
+
+
+def test_every_chapter_ends_with_what_to_take_away_the_claims_and_exercises(repo):
+    for name, cells in _chapters(repo).items():
+        text = "\n".join("".join(cell["source"]) for cell in cells)
+        places = [text.find(mark) for mark in ("## What to take away", "claims.table(", "## Exercises")]
+        assert -1 < places[0] < places[1] < places[2], name
+
+
+def test_every_chapter_has_eight_figures_at_least(repo):
+    for name, cells in _chapters(repo).items():
+        outputs = [output for cell in cells for output in cell.get("outputs", ())]
+        pages = ["".join(output.get("data", {}).get("text/html", "")) for output in outputs]
+        assert sum("<svg" in page or "<figure" in page for page in pages) >= 8, name
