@@ -165,7 +165,7 @@ def packed(digits: str) -> str:
     Examples
     --------
     >>> packed("012345678")
-    'aaVNo'
+    'aVgfo'
     """
     numbers = [int(digits[place : place + DIGITS].ljust(DIGITS, "0")) for place in range(0, len(digits), DIGITS)]
     places = [64**power for power in reversed(range(LETTERS))]
