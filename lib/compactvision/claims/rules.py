@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from compactvision import _checks as checks
 from compactvision import records
 from compactvision.claims.schema import TRAINED, Chapter, Claim, Rule, load
-from compactvision.records import Record
+from compactvision.records import Record, dependencies
 
 FULL, PARTLY, NO, NOT_RUN = "full", "partly", "no", "not run"
 LEVELS = (FULL, PARTLY, NO, NOT_RUN)
@@ -231,10 +231,11 @@ def verdicts(slug: str, live: Record | None = None) -> list[Verdict]:
             found[profile] = [record for record in shipped if record is not None]
     for record in (record for every in found.values() for record in every):
         refuse_impossible(chapter, record)
+    older = {id(record): is_older(record, chapter) for every in found.values() for record in every}
     judged = []
     for claim in chapter.claims:
         record = _record_for(claim, found[claim.profile])
-        judged.append(judge(claim, record, slug=slug, older=is_older(record, chapter)))
+        judged.append(judge(claim, record, slug=slug, older=older.get(id(record), False)))
     return judged
 
 
@@ -266,11 +267,14 @@ def _record_for(claim: Claim, found: list[Record]) -> Record | None:
 
 
 def is_older(record: Record | None, chapter: Chapter) -> bool:
-    """Tell whether a record was made by another state of the method's files than today's."""
+    """Tell whether what a record stands on is another today: what ran when it was made, or when it was last confirmed.
+
+    A record from before that was noted is older until a run confirms it. An arm's record tells its files itself.
+    """
     if record is None:
         return False
     if record.training is None:
-        return record.method != records.method_digest(chapter.files)
+        return record.latest_depends is None or bool(dependencies.changed(record.latest_depends))
     try:
         return record.method != records.method_digest(tuple(record.training.files))
     except ValueError:  # one of its files has gone

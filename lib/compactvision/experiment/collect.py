@@ -17,6 +17,7 @@ from compactvision.claims import schema
 from compactvision.experiment.run import resolve_device
 from compactvision.experiment.worker import notebook_digest
 from compactvision.records import PROFILES, DataSource, Record
+from compactvision.records.dependencies import changed
 from compactvision.records.places import cache_folder
 
 Say = Callable[[str], None]
@@ -83,7 +84,9 @@ def _finished(path: Path, method: str, notebook: str) -> Record | None:
     except ValueError:
         return None
     now = (method, notebook, records.versions())
-    return record if (record.method, record.notebook, record.versions) == now else None
+    if (record.method, record.notebook, record.versions) != now or changed(record.depends or {}):
+        return None
+    return record
 
 
 def merged(first: Record | None, second: Record) -> Record:
@@ -95,7 +98,9 @@ def merged(first: Record | None, second: Record) -> Record:
             raise ValueError(f"{name}: {getattr(first, name)!r} and {getattr(second, name)!r} do not go together")
     sources: list[DataSource] = list(dict.fromkeys([*first.data, *second.data]))
     runs = sorted([*first.runs, *second.runs], key=lambda run: run.seed)
-    return replace(second, dirty=first.dirty or second.dirty, data=sources, runs=runs)
+    both = None if first.depends is None or second.depends is None else {**first.depends, **second.depends}
+    depends = both and dict(sorted(both.items()))
+    return replace(second, dirty=first.dirty or second.dirty, data=sources, runs=runs, depends=depends)
 
 
 def _deaf_to_interrupts() -> None:

@@ -9,10 +9,12 @@ import argparse
 import sys
 import time
 import traceback
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from compactvision import notebooks, records
+from compactvision.experiment.noting import noting
 from compactvision.experiment.run import collecting
 from compactvision.notebooks.plain import PARAMETERS, SKIPPED
 from compactvision.records import Record
@@ -48,7 +50,7 @@ def run_seed(slug: str, profile: str, device: str, seed: int, *, recording: bool
 
     path = notebooks.find(slug)
     began = time.perf_counter()
-    with collecting(recording=recording) as session:
+    with collecting(recording=recording) as session, noting() if recording else nullcontext() as noted:
         notebooks.run_cells(path, dict(zip(PARAMETERS, (profile, device, seed), strict=True)))
     seconds = time.perf_counter() - began
     if len(session.runs) != 1:
@@ -66,7 +68,8 @@ def run_seed(slug: str, profile: str, device: str, seed: int, *, recording: bool
         peak_memory_mb=round(peak_memory_mb(), 1),
         peak_gpu_memory_mb=None if gpu is None else round(gpu, 1),
     )
-    return replace(live, runs=[one], notebook=notebook_digest(path))
+    depends = None if noted is None else noted.names(slug)
+    return replace(live, runs=[one], notebook=notebook_digest(path), depends=depends)
 
 
 def main(arguments: list[str]) -> int:

@@ -96,6 +96,27 @@ def _of_origin(record: Record) -> Iterator[str]:
         yield f"field 'bands' is {record.bands!r}, not numbers by name"
     if record.training is not None:
         yield from _of_training(record.training)
+    if record.depends is not None and not _are_digests(record.depends):
+        yield f"field 'depends' is {record.depends!r:.80}, not digests by name"
+    if record.confirmed is not None:
+        yield from _of_confirmed(record)
+
+
+def _of_confirmed(record: Record) -> Iterator[str]:
+    one = record.confirmed
+    assert one is not None
+    if not _is_text(one.commit) or not _COMMIT.fullmatch(one.commit) or not _is_text(one.created):
+        yield f"confirmed: fields 'commit' and 'created' are {one.commit!r:.80} and {one.created!r:.80}"
+    if not _are_digests(one.depends) or not _are_digests(one.versions):
+        yield "confirmed: fields 'depends' and 'versions' are not texts by name"
+    if one.seed not in record.seeds:
+        yield f"confirmed: seed {one.seed!r} is none of the record's"
+    if one.values != record.values_digest():
+        yield "confirmed: field 'values' is the digest of other values than the record holds"
+
+
+def _are_digests(names: object) -> bool:
+    return isinstance(names, dict) and bool(names) and all(map(_is_text, [*names, *names.values()]))
 
 
 def _of_training(training: Training) -> Iterator[str]:

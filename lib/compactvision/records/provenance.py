@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 
 from compactvision.records.arguments import listed_texts
-from compactvision.records.places import PACKAGE
+from compactvision.records.places import PACKAGE, claims_folder, notebooks_folder
 
 DEVICE_KINDS = ("cpu", "cuda", "mps")
 
@@ -98,8 +98,10 @@ def _git(*arguments: str) -> str | None:
 
 
 @cache
-def commit() -> tuple[str | None, bool]:
+def commit(slug: str | None = None) -> tuple[str | None, bool]:
     """Return the commit of the package's working copy and whether its Python files differ from it.
+
+    With a chapter, also whether its notebook or its claims do: the experiment stands in them.
 
     Where the package does not lie in a git working copy of its own, what ``COMPACTVISION_COMMIT`` says as
     :func:`sealed_commit` wrote it, checked against the files; ``(None, False)`` without it.
@@ -116,7 +118,12 @@ def commit() -> tuple[str | None, bool]:
         name, _, seal = sealed.partition(":")
         return (name, seal != _seal()) if name else (None, False)
     name = _git("rev-parse", "HEAD")
-    changes = _git("status", "--porcelain", "--", ":(glob)**/*.py")
+    own = []
+    if slug is not None:
+        folder = notebooks_folder()
+        own = [str(claims_folder() / f"{slug}.toml")] + ([str(folder / f"{slug}.ipynb")] if folder else [])
+        own = [path for path in own if Path(path).is_relative_to(PACKAGE.parent.parent)]  # another book's has no commit
+    changes = _git("status", "--porcelain", "--", ":(glob)**/*.py", *own)
     return name, bool(changes)
 
 

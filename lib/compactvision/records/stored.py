@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from compactvision.records.arguments import instances, path_from, texts
 from compactvision.records.checks import KINDS, PROFILES, created_problem, is_arm, is_slug
 from compactvision.records.places import records_folder
 from compactvision.records.provenance import Device
-from compactvision.records.record import DataSource, Record, SeedRun, Training
+from compactvision.records.record import Confirmed, DataSource, Record, SeedRun, Training
 from compactvision.records.texts import parse_json, read_text, write_text
 
 SCHEMA = 1
@@ -34,6 +34,9 @@ def to_json(record: Record) -> str:
     content = {"schema": SCHEMA, **asdict(record)}
     if record.training is None:
         del content["training"]
+    for name in ("depends", "confirmed"):
+        if content[name] is None:
+            del content[name]
     content["digest"] = content_digest(content)
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -76,6 +79,11 @@ def from_json(text: str, where: str) -> Record:
     training = content.setdefault("training", None)
     if training is not None:
         content["training"] = _build(Training, training, f"{where}: training")
+    content.setdefault("depends", None)
+    confirmed = content.setdefault("confirmed", None)
+    if confirmed is not None:
+        found: Confirmed = _build(Confirmed, confirmed, f"{where}: confirmed")
+        content["confirmed"] = replace(found, device=_build(Device, found.device, f"{where}: confirmed: device"))
     try:
         record = _build(Record, content, where)
     except ValueError as error:
