@@ -112,6 +112,7 @@ def _run(asked: argparse.Namespace) -> int:
 
 
 def _confirm(asked: argparse.Namespace) -> int:
+    from compactvision.experiment.collect import RunError
     from compactvision.experiment.confirm import confirm
     from compactvision.records.places import in_checkout
 
@@ -120,8 +121,14 @@ def _confirm(asked: argparse.Namespace) -> int:
     slugs = asked.slugs or [slug for slug in claims.slugs() if records.load(slug, asked.profile)]
     status = 0
     for slug in slugs:
-        found = confirm(slug, profile=asked.profile, seed=asked.seed, device=asked.device, say=_say)
-        for kind, lines in (("note", found.notes), ("only told", found.timings), ("DIFFERS", found.differ)):
+        try:
+            found = confirm(slug, profile=asked.profile, seed=asked.seed, device=asked.device, say=_say)
+        except RunError as error:  # the other chapters are worth their time
+            _say(f"{slug} ({asked.profile}): not confirmed: {error}")
+            status = 1
+            continue
+        told = {"note": found.notes, "timing": found.timings, "moved": found.moved, "DIFFERS": found.differ}
+        for kind, lines in told.items():
             for line in lines:
                 print(f"  {kind}: {line}")
         result = f"{len(found.differ)} values differ, the record stays as it was" if found.differ else "confirmed"

@@ -57,11 +57,11 @@ def status_page() -> str:
     for slug in slugs():
         chapter = load(slug)
         found = {profile: records.load(slug, profile) for profile in PROFILES}
-        rows = [_status_row(profile, record, chapter) for profile, record in found.items()]
+        rows = [_status_row(profile, record) for profile, record in found.items()]
         arms = {f"{r.profile}: {r.training.arm}": r for kind in SHIPPED for r in records.load_arms(slug, kind)}
         if any(claim.profile == TRAINED for claim in chapter.claims) and not arms:
             arms = {TRAINED: None}
-        rows += [_status_row(name, record, chapter) for name, record in arms.items()]
+        rows += [_status_row(name, record) for name, record in arms.items()]
         found |= arms
         columns = ("Profile", "State", "Made", "Commit", "Device", "Versions", "Seeds", "Seconds a seed", "Memory")
         parts += [f"## {as_markdown(chapter.title)}", f"Chapter: {_title(chapter)}.", markdown_table(rows, columns)]
@@ -73,7 +73,7 @@ def status_page() -> str:
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def _status_row(profile: str, record: Record | None, chapter: Chapter) -> list[object]:
+def _status_row(profile: str, record: Record | None) -> list[object]:
     if record is None:
         return [profile, "– no record", *["not measured"] * 7]
     gpu = [run.peak_gpu_memory_mb for run in record.runs if run.peak_gpu_memory_mb is not None]
@@ -83,7 +83,7 @@ def _status_row(profile: str, record: Record | None, chapter: Chapter) -> list[o
     shown = as_code(commit) if record.commit else commit
     return [
         profile,
-        f"◐ {OLDER}" if is_older(record, chapter) else "✓ of today's code",
+        f"◐ {OLDER}" if is_older(record) else "✓ of today's code",
         record.created.replace("T", " ").replace("+00:00", " UTC"),
         Html(as_html(commit + changes), commit + changes, shown + changes),
         f"{record.device.kind}: {record.device.name}, {record.device.threads} threads",

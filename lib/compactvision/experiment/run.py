@@ -224,7 +224,7 @@ class Run:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             commit=name,
             dirty=dirty,
-            method=records.method_digest(self.chapter.files),
+            method=None,
             notebook=None,
             device=where,
             versions=records.versions(),

@@ -73,7 +73,8 @@ def _problems(record: Record) -> Iterator[str]:
 def _of_names(record: Record) -> Iterator[str]:
     for name in ("slug", "profile", "created", "method", "commit", "notebook"):
         value = getattr(record, name)
-        if not _is_text(value) and not (name in ("commit", "notebook") and value is None):
+        optional = name in ("commit", "notebook") or (name == "method" and record.training is None)
+        if not _is_text(value) and not (optional and value is None):
             yield f"field {name!r} is {value!r}, not text"
     if not is_slug(record.slug):
         yield f"field 'slug' is {record.slug!r}, not the name of a chapter"

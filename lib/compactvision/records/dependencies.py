@@ -1,10 +1,15 @@
 """What a record depends on, by name, each with a digest of today's text.
 
-A name is ``pruning/x.py:f`` or ``pruning/x.py:Class.f`` (a function that ran, by its file inside the package),
-``pruning/x.py:NAME`` (a constant or the body of a class that such code reads), ``models/weights/a.bin`` (a file of the
-package that was opened), ``notebook:slug`` (the cells that a record runs, without drawing) or ``claims:slug``.
+=================================== ===================================================================================
+``pruning/x.py:f``, ``x.py:C.f``    a function that ran, by its file inside the package
+``pruning/x.py:NAME``, ``x.py:C``   a constant, or the body of a class without its methods, that such code reads
+``models/weights/a.bin``            a file of the package that was opened
+``notebook:slug``                   the cells that a record runs, without drawing
+``claims:slug/quick``               the rules of the claims that the record of a profile decides
+``text:pruning/x.py:f``             the lines of a definition, where a page shows them
+=================================== ===================================================================================
 
-Code counts as a syntax tree, so that words, layout and annotations make nothing older, and the same under every Python.
+Code counts as a syntax tree, so that words, layout and annotations make nothing older, nor what an error says.
 """
 
 from __future__ import annotations
@@ -12,33 +17,38 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import tomllib
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from compactvision.records import places
+from compactvision.records import cells, places
+from compactvision.records.definitions import Defined, Function, definitions, imports_within, parsed, target, text
 
 MACHINERY = ("plots", "experiment", "notebooks", "records", "claims", "queue", "_output.py", "_lazy.py", "__main__.py")
-"""Drawing, and what starts, keeps and judges runs: no number is decided there."""
+"""Drawing, and what starts, keeps and judges runs: no number is decided there, but for those of ``DECIDES``."""
+DECIDES = frozenset(f"experiment/run.py:{name}" for name in ("start", "Run.log", "_plain", "_plain_number"))
 
 Names = dict[str, str]
-_Function = ast.FunctionDef | ast.AsyncFunctionDef
 _SILENT = frozenset({"type_params", "type_ignores", "type_comment", "kind", "ctx", "returns", "annotation"})
-_RESULTS = frozenset({"log", "data", "check"})
+_MADE = ("__init__", "__new__", "__post_init__", "__init_subclass__", "__set_name__")
+_CALLING = frozenset({"map", "filter", "sorted", "min", "max", "reduce", "starmap"})
 
 
-def is_machinery(file: str) -> bool:
-    """Tell whether a file, relative to the package, decides no number."""
-    return file.split("/")[0] in MACHINERY
+def is_machinery(name: str) -> bool:
+    """Tell whether a file relative to the package, or a name of something in it, decides no number."""
+    return name.split(":")[0].split("/")[0] in MACHINERY and name not in DECIDES
 
 
 def essence(node: object) -> Any:
-    """Return a syntax tree as nested tuples without docstrings, annotations and places."""
+    """Return a syntax tree as nested tuples without docstrings, annotations, places, and what errors say."""
     if isinstance(node, list):
         return tuple(essence(item) for item in node if not _is_words(item))
     if not isinstance(node, ast.AST):
         return (type(node).__name__, repr(node))
+    if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+        return ("Raise", essence(node.exc.func))
     parts = [(name, essence(part)) for name, part in ast.iter_fields(node) if name not in _SILENT]
     return (type(node).__name__, *(part for part in parts if part[1] not in ((), ("NoneType", "None"))))
 
@@ -51,174 +61,153 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _of_tree(node: object) -> str:
-    return _digest(repr(essence(node)).encode())
+def of_tree(nodes: Iterable[ast.AST]) -> str:
+    """Return the digest of code, the same under every version of Python."""
+    return _digest(repr(essence(list(nodes))).encode())
 
 
-@cache
-def _parsed(text: str) -> dict[str, list[ast.AST]]:
-    """Return what a module's text defines: by dotted name, the statements that do."""
-    found: dict[str, list[ast.AST]] = {}
-
-    def enter(body: Iterable[ast.stmt], prefix: str) -> None:
-        for node in body:
-            if isinstance(node, _Function | ast.ClassDef):
-                found.setdefault(prefix + node.name, []).append(node)
-                if isinstance(node, ast.ClassDef):
-                    enter(node.body, f"{prefix}{node.name}.")
-            elif prefix == "":
-                for name in _bound(node):
-                    found.setdefault(name, []).append(node)
-                if isinstance(node, ast.If | ast.Try | ast.With | ast.For):
-                    enter([part for part in ast.walk(node) if isinstance(part, _Function | ast.ClassDef)], prefix)
-
-    enter(ast.parse(text).body, "")
-    return found
+def _bare(node: ast.AST) -> ast.AST:
+    """Return a class without its methods, which count where they run; anything else as it is."""
+    if not isinstance(node, ast.ClassDef):
+        return node
+    body = [part for part in node.body if not isinstance(part, Function)]
+    return ast.ClassDef(node.name, node.bases, node.keywords, body, node.decorator_list)
 
 
-def _bound(node: ast.AST) -> Iterator[str]:
-    """Yield the names that a module's statement binds; ``TABLE["a"] = 1`` counts for TABLE."""
-    for part in ast.walk(node):
-        if isinstance(part, ast.Import | ast.ImportFrom):
-            yield from ((item.asname or item.name.split(".")[0]) for item in part.names)
-        elif isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
-            yield part.id
-        elif (
-            isinstance(part, ast.Subscript | ast.Attribute)
-            and isinstance(part.ctx, ast.Store)
-            and isinstance(part.value, ast.Name)
-        ):
-            yield part.value.id
+def closure(executed: Iterable[str], slug: str | None = None) -> set[str]:
+    """Return names of functions that ran, with all that they, and a chapter's cells, read.
 
-
-def _definitions(file: str) -> dict[str, list[ast.AST]]:
-    return _parsed(_text(file))
-
-
-def _text(file: str) -> str:
-    path = places.PACKAGE / file
-    try:
-        state = path.stat()
-    except OSError:
-        return ""
-    return _text_of(path, state.st_mtime_ns, state.st_size)
-
-
-@cache
-def _text_of(path: Path, changed: int, size: int) -> str:
-    return path.read_text(encoding="utf-8")
-
-
-@cache  # a scorecard asks for the same names at every record
-def _of_code(text: str, name: str) -> str | None:
-    nodes = _parsed(text).get(name)
-    if not nodes:
-        return None
-    return _of_tree([_bare(node) if isinstance(node, ast.ClassDef) else node for node in nodes])
-
-
-def _bare(node: ast.ClassDef) -> ast.ClassDef:
-    """Return a class without its methods, which count where they run."""
-    body = [part for part in node.body if not isinstance(part, _Function)]
-    fields = [ast.Expr(ast.Name(part.target.id)) for part in body if isinstance(part, ast.AnnAssign) and part.target]
-    return ast.ClassDef(node.name, node.bases, node.keywords, [*body, *fields], node.decorator_list)
-
-
-def outermost(qualified: str) -> str:
-    """Return the function that a nested function, lambda or comprehension stands in."""
-    return qualified.split(".<locals>")[0]
-
-
-def closure(executed: Iterable[str]) -> set[str]:
-    """Return names of functions that ran, with all constants and bodies of classes that they can read."""
-    found: set[str] = set()
-    waiting = list(executed)
+    Functions are named as ``co_qualname`` does; one inside another, and a lambda, belongs to what it stands in. What
+    runs while a module is imported is not seen by who looks at calls: there, what constants and classes call is
+    followed by its text.
+    """
+    found: dict[str, bool] = {}
+    waiting = [(_standing_in(name), False) for name in executed]
+    if slug is not None:
+        body = cells.running(slug)
+        waiting += _read_by(ast.Module(body, []), "", cells.defined(body), follow=False)
     while waiting:
-        name = waiting.pop()
+        name, follow = waiting.pop()
         file, _, qualified = name.partition(":")
-        if name in found or qualified not in _definitions(file):
+        defined = definitions(file)
+        known = name in found and found[name] >= follow
+        if known or qualified not in defined or is_machinery(name):
             continue
-        found.add(name)
+        found[name] = follow
         if "." in qualified:
-            waiting.append(f"{file}:{qualified.rsplit('.', 1)[0]}")
-        for node in _definitions(file)[qualified]:
-            read = _bare(node) if isinstance(node, ast.ClassDef) else node
-            runs_on_import = not isinstance(node, _Function)
-            waiting.extend(_read_by(read, file, functions=runs_on_import))
+            waiting.append((f"{file}:{qualified.rsplit('.', 1)[0]}", False))
+        for node in defined[qualified]:
+            waiting += _read_by(_bare(node), file, defined, follow=follow or not isinstance(node, Function))
+            if follow and isinstance(node, ast.ClassDef):
+                waiting += [(f"{name}.{method}", True) for method in _MADE]
+    return set(found)
+
+
+def shown(slug: str) -> set[str]:
+    """Return names of the lines of the package that a chapter's cells show with ``plots.source``."""
+    body = cells.running(slug, cells.SET_UP)
+    defined = cells.defined(body)
+    calls = [part for part in ast.walk(ast.Module(body, [])) if isinstance(part, ast.Call)]
+    found = {
+        target(argument, "", defined, {})
+        for call in calls
+        if isinstance(call.func, ast.Attribute) and call.func.attr == "source"
+        for argument in call.args
+    }
+    return {f"text:{name}" for name in found if name and not name.startswith(":") and not name.endswith(":")}
+
+
+def _standing_in(name: str) -> str:
+    """Return the definition that a function stands in: "x.py:f" for "x.py:f.<locals>.<lambda>"."""
+    file, _, qualified = name.partition(":")
+    parts = qualified.split(".<")[0].split(".")
+    while parts and ".".join(parts) not in definitions(file):
+        parts.pop()
+    return f"{file}:{'.'.join(parts)}"
+
+
+def _read_by(node: ast.AST, file: str, defined: Defined, *, follow: bool) -> list[tuple[str, bool]]:
+    """Return what code reads, with whether that ran unseen; functions only where they are called unseen."""
+    inner = imports_within(node)
+    unseen = {id(part) for part in _called(node, everywhere=follow)}
+    found = []
+    for part in ast.walk(node):
+        if not isinstance(part, ast.Name | ast.Attribute) or not isinstance(part.ctx, ast.Load):
+            continue
+        name = target(part, file, defined, inner)
+        if name is None or name.endswith(":") or name.startswith(":"):
+            continue
+        place, _, qualified = name.partition(":")
+        functions = all(isinstance(one, Function) for one in definitions(place)[qualified])
+        if not functions or id(part) in unseen:
+            found.append((name, id(part) in unseen))
     return found
 
 
-def _read_by(node: ast.AST, file: str, *, functions: bool) -> Iterator[str]:
-    """Yield the names in the package that code reads; functions only where they ran before anybody looked."""
-    for part in ast.walk(node):
-        target = None
-        if isinstance(part, ast.Name):
-            target = _resolved(file, part.id)
-        elif isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name):
-            module = _resolved(file, part.value.id)
-            if module and module.endswith(":"):
-                target = _resolved(module[:-1], part.attr)
-            elif module:
-                target = module
-        if target is None or target.endswith(":"):
-            continue
-        where, _, name = target.partition(":")
-        if functions or not all(isinstance(one, _Function) for one in _definitions(where)[name]):
-            yield target
-
-
-def _resolved(file: str, name: str, depth: int = 0) -> str | None:
-    """Return ``file:name`` of the definition behind a name, ``file:`` for a module, None for one from elsewhere."""
-    nodes = _definitions(file).get(name)
-    if not nodes or depth > 8:
-        return None
-    for node in nodes:
-        for part in [node] if not isinstance(node, ast.If | ast.Try) else ast.walk(node):
-            if isinstance(part, ast.ImportFrom) and (part.module or "").split(".")[0] == "compactvision":
-                own = next((item.name for item in part.names if (item.asname or item.name) == name), None)
-                if own is not None:
-                    module = _file_of(f"{part.module}.{own}")
-                    return f"{module}:" if module else _behind(_file_of(part.module or ""), own, depth)
-            if isinstance(part, ast.Import | ast.ImportFrom):
-                return None
-    return f"{file}:{name}"
-
-
-def _behind(module: str | None, name: str, depth: int) -> str | None:
-    """Return the definition of a name that a module exports, also where a package loads it when it is used."""
-    if module is None:
-        return None
-    direct = _resolved(module, name, depth + 1)
-    if direct is not None or not module.endswith("__init__.py"):
-        return direct
-    folder = places.PACKAGE / Path(module).parent
-    for path in sorted(folder.glob("*.py")):
-        inner = path.relative_to(places.PACKAGE).as_posix()
-        nodes = _definitions(inner).get(name, []) if path.name != "__init__.py" else []
-        if nodes and not any(isinstance(node, ast.Import | ast.ImportFrom) for node in nodes):
-            return f"{inner}:{name}"
-    return None
-
-
-def _file_of(module: str) -> str | None:
-    base = places.PACKAGE.joinpath(*module.split(".")[1:])
-    for path in (base.with_suffix(".py"), base / "__init__.py"):
-        if path.is_file():
-            return path.relative_to(places.PACKAGE).as_posix()
-    return None
+def _called(node: ast.AST, *, everywhere: bool) -> Iterator[ast.AST]:
+    """Yield what is called, everywhere or only where a function is defined: decorators and default values."""
+    if not everywhere and isinstance(node, Function):
+        early = [*node.decorator_list, *node.args.defaults, *(one for one in node.args.kw_defaults if one)]
+    else:
+        early = [node] if everywhere else []
+    for decorator in (one for part in ast.walk(node) for one in getattr(part, "decorator_list", ())):
+        yield decorator.func if isinstance(decorator, ast.Call) else decorator
+    for call in (part for one in early for part in ast.walk(one) if isinstance(part, ast.Call)):
+        yield call.func
+        if isinstance(call.func, ast.Name) and call.func.id in _CALLING:
+            yield from call.args
+            yield from (keyword.value for keyword in call.keywords)
 
 
 def today(name: str) -> str | None:
     """Return the digest of what a name stands for today, None where it is gone."""
     kind, _, rest = name.partition(":")
     if kind == "notebook":
-        return _of_notebook(rest)
+        body = cells.running(rest)
+        return of_tree(cells.without_drawing(body)) if body else None
     if kind == "claims":
-        return _of_claims(rest)
+        return _of_claims(*rest.partition("/")[::2])
+    if kind == "text":
+        file, _, qualified = rest.partition(":")
+        return _of_lines(text(file), qualified)
     if rest:
-        return _of_code(_text(kind), rest)
+        return _of_code(text(kind), rest)
     path = places.PACKAGE / kind
-    return _digest(path.read_bytes()) if path.is_file() else None
+    if not path.is_file():
+        return None
+    state = path.stat()
+    return _of_file(path, state.st_mtime_ns, state.st_size)
+
+
+@cache  # a scorecard asks for the same names at every record
+def _of_code(code: str, name: str) -> str | None:
+    nodes = parsed(code).get(name)
+    return of_tree(map(_bare, nodes)) if nodes else None
+
+
+@cache
+def _of_lines(code: str, name: str) -> str | None:
+    lines = code.splitlines()
+    own = [line.rstrip() for node in parsed(code).get(name, ()) for line in lines[node.lineno - 1 : node.end_lineno]]
+    return _digest("\n".join(own).encode()) if own else None
+
+
+@cache
+def _of_file(path: Path, changed: int, size: int) -> str:
+    return _digest(path.read_bytes())
+
+
+def _of_claims(slug: str, profile: str) -> str | None:
+    path = places.claims_folder() / f"{slug}.toml"
+    if not path.is_file():
+        return None
+    claims = tomllib.loads(path.read_text(encoding="utf-8")).get("claim", [])
+    kept = [
+        {name: one.get(name) for name in ("id", "kind", "paper", "rule")}
+        for one in claims
+        if one.get("profile") == profile
+    ]
+    return _digest(json.dumps(kept, sort_keys=True, default=str).encode())
 
 
 def digests(names: Iterable[str]) -> Names:
@@ -233,38 +222,11 @@ def changed(names: Names) -> list[str]:
     return [name for name, one in names.items() if today(name) != one and not (skip and name.startswith("notebook:"))]
 
 
-def _of_claims(slug: str) -> str | None:
-    import tomllib
-
-    path = places.claims_folder() / f"{slug}.toml"
-    if not path.is_file():
-        return None
-    claims = tomllib.loads(path.read_text(encoding="utf-8")).get("claim", [])
-    kept = [{name: one.get(name) for name in ("id", "kind", "profile", "paper", "rule")} for one in claims]
-    return _digest(json.dumps(kept, sort_keys=True, default=str).encode())
-
-
-def _of_notebook(slug: str) -> str | None:
-    folder = places.notebooks_folder()
-    path = folder / f"{slug}.ipynb" if folder else None
-    if path is None or not path.is_file():
-        return None
-    kept = []
-    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-        if cell["cell_type"] == "code" and not {"setup", "skip-run"} & set(cell["metadata"].get("tags", ())):
-            body = ast.parse("".join(cell["source"])).body
-            kept += [node for node in body if not _draws(node)]
-    return _of_tree(kept)
-
-
-def _draws(node: ast.stmt) -> bool:
-    """Tell whether a statement only draws, prints or shows: calls of ``plots``, ``plt``, a figure or its axes."""
-    if not isinstance(node, ast.Expr | ast.Assign) or not isinstance(node.value, ast.Call):
-        return False
-    root: ast.AST = node.value.func
-    while isinstance(root, ast.Attribute | ast.Subscript | ast.Call):
-        root = root.func if isinstance(root, ast.Call) else root.value
-    if not isinstance(root, ast.Name) or root.id not in ("plots", "plt", "display", "print", "fig", "axes", "ax"):
-        return False
-    inner = (part.func for part in ast.walk(node) if isinstance(part, ast.Call))
-    return not any(isinstance(call, ast.Attribute) and call.attr in _RESULTS for call in inner)
+def path_of(name: str) -> Path | None:
+    """Return the file in which a name stands, None for the cells of a book that is not here."""
+    kind, _, rest = name.partition(":")
+    if kind == "notebook":
+        return cells.path_of(rest)
+    if kind == "claims":
+        return places.claims_folder() / f"{rest.partition('/')[0]}.toml"
+    return places.PACKAGE / (rest.partition(":")[0] if kind == "text" else kind)

@@ -108,8 +108,10 @@ class Record:
         Date and time in UTC, ISO 8601.
     commit : str or None
         The commit of the code, None outside a working copy; ``dirty`` tells that files differed from it.
-    method : str
-        Digest of the method's files; ``notebook`` that of the notebook's code, where known.
+    method : str or None
+        Of an arm, and of records from before ``depends`` was noted: digest of the method's files.
+    notebook : str or None
+        Digest of the text of the notebook's code, where known.
     device : Device
     versions : dict
     data : list of DataSource
@@ -131,7 +133,7 @@ class Record:
     created: str
     commit: str | None
     dirty: bool
-    method: str
+    method: str | None
     notebook: str | None
     device: Device
     versions: dict[str, str]
@@ -153,9 +155,10 @@ class Record:
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     @property
-    def latest_depends(self) -> dict[str, str] | None:
-        """What the record stands on: that of the run that confirmed it, else of the runs that made it."""
-        return self.confirmed.depends if self.confirmed else self.depends
+    def grounds(self) -> list[dict[str, str]]:
+        """What the record stands on, where that was noted: of the runs that made it, of the one that confirmed it."""
+        found = (self.depends, self.confirmed.depends if self.confirmed else None)
+        return [depends for depends in found if depends is not None]
 
     @property
     def seeds(self) -> list[int]:

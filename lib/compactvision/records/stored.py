@@ -37,6 +37,8 @@ def to_json(record: Record) -> str:
     for name in ("depends", "confirmed"):
         if content[name] is None:
             del content[name]
+    if record.depends is not None:
+        content["values"] = record.values_digest()
     content["digest"] = content_digest(content)
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -79,7 +81,9 @@ def from_json(text: str, where: str) -> Record:
     training = content.setdefault("training", None)
     if training is not None:
         content["training"] = _build(Training, training, f"{where}: training")
-    content.setdefault("depends", None)
+    values = content.pop("values", None)
+    if (content.setdefault("depends", None) is None) != (values is None):
+        raise ValueError(f"{where}: fields 'depends' and 'values' go together")
     confirmed = content.setdefault("confirmed", None)
     if confirmed is not None:
         found: Confirmed = _build(Confirmed, confirmed, f"{where}: confirmed")
@@ -91,6 +95,8 @@ def from_json(text: str, where: str) -> Record:
     problem = created_problem(record)
     if problem:
         raise ValueError(f"{where}: {problem}")
+    if values is not None and values != record.values_digest():
+        raise ValueError(f"{where}: field 'values' is the digest of other values than the record holds")
     return record
 
 
