@@ -49,7 +49,6 @@ TOML = """
 [chapter]
 title = "A chapter"
 part = "cut"
-files = ["measure/counts.py"]
 paper = "Nobody 2021"
 
 [[claim]]

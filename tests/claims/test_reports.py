@@ -12,7 +12,6 @@ TOML = """
 [chapter]
 title = "A <tiny> chapter"
 part = "start"
-files = ["measure/counts.py"]
 paper = "Nobody 2021"
 {claims}
 """

@@ -10,7 +10,8 @@ from compactvision import records
 from compactvision.claims import templates, verdict_log
 from compactvision.claims.card import page as card_page
 from compactvision.claims.picture import picture_page
-from compactvision.claims.report import OLDER, Scorecard, scorecard
+from compactvision.claims.origin import OLDER, origin
+from compactvision.claims.report import Scorecard, scorecard
 from compactvision.claims.rules import is_older
 from compactvision.claims.schema import TRAINED, Chapter, load, slugs
 from compactvision.claims.standing import standing
@@ -23,7 +24,9 @@ from compactvision.records.texts import read_text, write_text
 
 SHIPPED = (TRAINED, "scaled")  # kinds of arms whose records are worth keeping
 _STATUS_NOTE = (
-    f"A record {OLDER} keeps its numbers and says so here: a file of its method has changed since it was made."
+    f"A record {OLDER} keeps its numbers and says so here: something that ran for it is another today, or it was made "
+    "before that was noted. One that is confirmed was run again for one of its seeds, at the commit named, and gave the "
+    "same values: exact ones to 1e-6, others within the spread over its seeds."
 )
 
 
@@ -83,7 +86,7 @@ def _status_row(profile: str, record: Record | None) -> list[object]:
     shown = as_code(commit) if record.commit else commit
     return [
         profile,
-        f"◐ {OLDER}" if is_older(record) else "✓ of today's code",
+        f"{'◐' if is_older(record) else '✓'} {origin(record)}",
         record.created.replace("T", " ").replace("+00:00", " UTC"),
         Html(as_html(commit + changes), commit + changes, shown + changes),
         f"{record.device.kind}: {record.device.name}, {record.device.threads} threads",

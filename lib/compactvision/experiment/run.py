@@ -18,6 +18,8 @@ import torch
 import compactvision
 from compactvision import records
 from compactvision.claims import schema
+from compactvision.claims.origin import confirmation
+from compactvision.claims.rules import is_older
 from compactvision.records import PROFILES, DataSource, Device, Record, SeedRun, Value
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -163,8 +165,11 @@ class Run:
         return f"Run({self.slug!r}, profile={self.profile!r}, device={str(self.device)!r}, seed={self.seed})"
 
     def stamp(self) -> str:
-        """Return one line: chapter, profile and seed, then versions, commit and device."""
-        return f"{self.slug} · {self.profile} · seed {self.seed} · {stamp(str(self.device))}"
+        """Return one line: chapter, profile and seed, whether the record is confirmed, versions, commit and device."""
+        record = self.record()
+        told = confirmation(record) if record is not None and not is_older(record) else None
+        made = f"record {told} · " if told else ""
+        return f"{self.slug} · {self.profile} · seed {self.seed} · {made}{stamp(str(self.device))}"
 
     def log(self, name: str, value: Any, *, band: float | None = None) -> Value:
         """Keep a result under a dotted name and return it as plain numbers.

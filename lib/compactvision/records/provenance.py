@@ -99,9 +99,10 @@ def _git(*arguments: str) -> str | None:
 
 @cache
 def commit(slug: str | None = None) -> tuple[str | None, bool]:
-    """Return the commit of the package's working copy and whether its Python files differ from it.
+    """Return the commit of the package's working copy and whether its files differ from it.
 
-    With a chapter, also whether its notebook or its claims do: the experiment stands in them.
+    Code, weights and tables count; of claims and notebooks those of the chapter, if one is named: the experiment stands
+    in them. Records do not.
 
     Where the package does not lie in a git working copy of its own, what ``COMPACTVISION_COMMIT`` says as
     :func:`sealed_commit` wrote it, checked against the files; ``(None, False)`` without it.
@@ -118,13 +119,15 @@ def commit(slug: str | None = None) -> tuple[str | None, bool]:
         name, _, seal = sealed.partition(":")
         return (name, seal != _seal()) if name else (None, False)
     name = _git("rev-parse", "HEAD")
-    own = []
-    if slug is not None:
-        folder = notebooks_folder()
-        own = [str(claims_folder() / f"{slug}.toml")] + ([str(folder / f"{slug}.ipynb")] if folder else [])
-        own = [path for path in own if Path(path).is_relative_to(PACKAGE.parent.parent)]  # another book's has no commit
-    changes = _git("status", "--porcelain", "--", ":(glob)**/*.py", *own)
-    return name, bool(changes)
+    changes = _git("status", "--porcelain", "--", ".", ":(exclude,glob)records/*/*", ":(exclude,glob)claims/*.toml")
+    return name, bool(changes) or (slug is not None and _chapter_differs(slug))
+
+
+def _chapter_differs(slug: str) -> bool:
+    folder = notebooks_folder()
+    own = [claims_folder() / f"{slug}.toml", *([folder / f"{slug}.ipynb"] if folder else [])]
+    inside = [str(path) for path in own if path.is_relative_to(PACKAGE.parent.parent)]  # another book has no commit
+    return bool(inside) and bool(_git("status", "--porcelain", "--", *inside))
 
 
 def sealed_commit() -> str:
