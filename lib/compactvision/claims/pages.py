@@ -9,8 +9,8 @@ from statistics import fmean
 from compactvision import records
 from compactvision.claims import templates, verdict_log
 from compactvision.claims.card import page as card_page
-from compactvision.claims.picture import picture_page
 from compactvision.claims.origin import OLDER, origin
+from compactvision.claims.picture import picture_page
 from compactvision.claims.report import Scorecard, scorecard
 from compactvision.claims.rules import is_older
 from compactvision.claims.schema import TRAINED, Chapter, load, slugs
@@ -25,8 +25,8 @@ from compactvision.records.texts import read_text, write_text
 SHIPPED = (TRAINED, "scaled")  # kinds of arms whose records are worth keeping
 _STATUS_NOTE = (
     f"A record {OLDER} keeps its numbers and says so here: something that ran for it is another today, or it was made "
-    "before that was noted. One that is confirmed was run again for one of its seeds, at the commit named, and gave the "
-    "same values: exact ones to 1e-6, others within the spread over its seeds."
+    "before that was noted. One that is confirmed was run again for one of its seeds, at the commit named, and gave its "
+    "values: exact ones to 1e-6, others within the spread over its seeds or two points."
 )
 
 
