@@ -127,10 +127,8 @@ def _confirm(asked: argparse.Namespace) -> int:
             _say(f"{slug} ({asked.profile}): not confirmed: {error}")
             status = 1
             continue
-        told = {"note": found.notes, "timing": found.timings, "moved": found.moved, "DIFFERS": found.differ}
-        for kind, lines in told.items():
-            for line in lines:
-                print(f"  {kind}: {line}")
+        for line in found.lines():
+            print(f"  {line}")
         result = f"{len(found.differ)} values differ, the record stays as it was" if found.differ else "confirmed"
         _say(f"{slug} ({asked.profile}): {found.compared} values compared; {result}")
         status = 1 if found.differ else status

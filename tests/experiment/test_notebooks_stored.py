@@ -116,9 +116,7 @@ def test_stale_tells_code_and_method_apart(executed, edit, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(dependencies, "today", lambda name: "other")
         told = notebooks.stale(executed)
-    assert told.startswith(
-        "what ran behind tiny.ipynb has changed since its cells were executed (measure/counts.py:macs"
-    )
+    assert told.startswith("what ran behind tiny.ipynb has changed since its cells were executed (measure/counts")
     edit(executed, 5, "x = 1")
     assert notebooks.stale(executed).startswith("the code cells of tiny.ipynb have changed")
     change(executed, lambda notebook, cells: notebook["metadata"].pop("compactvision"))

@@ -25,8 +25,8 @@ from compactvision.records.texts import read_text, write_text
 SHIPPED = (TRAINED, "scaled")  # kinds of arms whose records are worth keeping
 _STATUS_NOTE = (
     f"A record {OLDER} keeps its numbers and says so here: something that ran for it is another today, or it was made "
-    "before that was noted. One that is confirmed was run again for one of its seeds, at the commit named, and gave its "
-    "values: exact ones to 1e-6, others within the spread over its seeds or two points."
+    "before that was noted. One that is confirmed was run again for one of its seeds, at the commit named, and gave "
+    "its values: exact ones to 1e-6, others within the spread over its seeds or two points."
 )
 
 

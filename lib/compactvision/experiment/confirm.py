@@ -38,6 +38,11 @@ class Comparison:
     timings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    def lines(self) -> list[str]:
+        """Return all of it, a line each, what is refused last."""
+        told = {"note": self.notes, "timing": self.timings, "moved": self.moved, "DIFFERS": self.differ}
+        return [f"{kind}: {line}" for kind, own in told.items() for line in own]
+
 
 def _numbers(value: Value) -> list[int | float]:
     return value if isinstance(value, list) else [value]
