@@ -2,9 +2,10 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
-from compactvision import claims, records
+from compactvision import claims, experiment, records
 from compactvision.claims import folded, report
 from compactvision.records import dependencies
 
@@ -99,6 +100,32 @@ def test_older_code_labels_a_record_and_fails_nothing(tiny, make_record):
     assert "| quick | ◐ made by older code | 2026-11-21 10:00:00 UTC |" in claims.status_page()
 
 
+def test_a_confirmed_record_says_so_on_scorecard_status_and_stamp(tiny, make_record):
+    def save(made, confirmed):
+        names = {"today": dependencies.digests(["measure/counts.py:macs"]), "older": {"measure/counts.py:macs": "x"}}
+        record = make_record([{"a": 1}], depends=names[made])
+        when, where = "2026-11-28T10:00:00+00:00", records.Device("cpu", "Another processor", 1)
+        own = records.Confirmed(
+            "abcdef0123456", when, 0, where, {"torch": "2"}, names[confirmed], record.values_digest()
+        )
+        records.save(replace(record, confirmed=own))
+        return records.load("tiny", "quick")
+
+    told = "confirmed at abcdef012, 2026-11-28"
+    assert save("older", "today").confirmed.device.name == "Another processor"
+    assert not any(verdict.older for verdict in claims.verdicts("tiny"))
+    assert f"Records: quick, {told}." in claims.scorecard_page()
+    assert json.loads(claims.scorecard().to_json())["tiny"]["records"] == f"quick, {told}"
+    assert f"| quick | ✓ {told} | 2026-11-21 10:00:00 UTC |" in claims.status_page()
+    stamp = experiment.start("tiny", device="cpu").stamp()
+    assert stamp.startswith(f"tiny · quick · seed 0 · record {told} · compactvision ")
+    save("older", "older")
+    assert f"| quick | ◐ made by older code, last {told} | 2026" in claims.status_page()
+    assert "confirmed" not in experiment.start("tiny", device="cpu").stamp()
+    save("today", "older")
+    assert "| quick | ✓ of today's code | 2026" in claims.status_page()
+
+
 def test_a_live_record_judges_the_claims_of_its_profile_only(tiny, make_record):
     def levels(live):
         return {v.claim.id: v.level for v in claims.verdicts("tiny", live)}
@@ -138,7 +165,7 @@ def test_trained_claims_read_the_records_of_arms_and_only_those(tiny, make_recor
 def test_pages_for_the_book(tiny):
     page = claims.scorecard_page()
     assert page.count("<details") == page.count('id="claims-tiny"') == 1
-    assert "<p>Chapter: A &lt;tiny&gt; chapter. Paper: Nobody 2021.</p>" in page
+    assert "<p>Chapter: A &lt;tiny&gt; chapter. Paper: Nobody 2021. Records: quick, of today" in page
     for name, kind, *_ in FOUR:
         assert re.search(rf'<tr data-kind="{kind}" data-level="[a-z-]+"><th scope="row">{name} &amp; co<br>', page)
     assert page.count("<caption>") == 4  # chapters by kind, then one for each kind: never two kinds in one

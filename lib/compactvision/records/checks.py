@@ -36,14 +36,19 @@ def first_problem(record: Record) -> str | None:
 
 def created_problem(record: Record) -> str | None:
     """Return what is wrong with the time at which a record says it was made, None for a time that has been."""
+    return time_problem(record.created)
+
+
+def time_problem(created: object) -> str | None:
+    """Return why something is no time that has been, in ISO 8601 with its zone; None for one."""
     try:
-        made = datetime.fromisoformat(record.created)
-    except ValueError:
-        return f"field 'created' is {record.created!r}, not a date and time"
+        made = datetime.fromisoformat(created)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return f"field 'created' is {created!r:.80}, not a date and time"
     if made.tzinfo is None:
-        return f"field 'created' is {record.created!r}, without a time zone"
+        return f"field 'created' is {created!r}, without a time zone"
     if made > datetime.now(UTC) + CLOCKS:
-        return f"field 'created' is {record.created!r}, which lies in the future"
+        return f"field 'created' is {created!r}, which lies in the future"
     return None
 
 
@@ -106,8 +111,11 @@ def _of_origin(record: Record) -> Iterator[str]:
 def _of_confirmed(record: Record) -> Iterator[str]:
     one = record.confirmed
     assert one is not None
-    if not _is_text(one.commit) or not _COMMIT.fullmatch(one.commit) or not _is_text(one.created):
-        yield f"confirmed: fields 'commit' and 'created' are {one.commit!r:.80} and {one.created!r:.80}"
+    if not _is_text(one.commit) or not _COMMIT.fullmatch(one.commit):
+        yield f"confirmed: field 'commit' is {one.commit!r:.80}, not the hexadecimal name of a commit"
+    problem = time_problem(one.created)
+    if problem:
+        yield f"confirmed: {problem}"
     if not _are_digests(one.depends) or not _are_digests(one.versions):
         yield "confirmed: fields 'depends' and 'versions' are not texts by name"
     if one.seed not in record.seeds:

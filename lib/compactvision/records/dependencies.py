@@ -160,8 +160,10 @@ def _called(node: ast.AST, *, everywhere: bool) -> Iterator[ast.AST]:
 
 
 def today(name: str) -> str | None:
-    """Return the digest of what a name stands for today, None where it is gone."""
+    """Return the digest of what a name stands for today, None where it is gone, or lies outside the package."""
     kind, _, rest = name.partition(":")
+    if not _is_inside(name):
+        return None
     if kind == "notebook":
         body = cells.running(rest)
         return of_tree(cells.without_drawing(body)) if body else None
@@ -177,6 +179,16 @@ def today(name: str) -> str | None:
         return None
     state = path.stat()
     return _of_file(path, state.st_mtime_ns, state.st_size)
+
+
+def _is_inside(name: str) -> bool:
+    path = path_of(name)
+    return path is None or (".." not in path.parts and any(path.is_relative_to(folder) for folder in _folders()))
+
+
+def _folders() -> list[Path]:
+    notebooks = places.notebooks_folder()
+    return [places.PACKAGE, places.claims_folder(), *([notebooks] if notebooks else [])]
 
 
 @cache  # a scorecard asks for the same names at every record
