@@ -49,11 +49,9 @@ class Noted:
         return digests(self._ran() | shown(self.slug))
 
     def _ran(self) -> set[str]:
-        executed = set()
-        for code in list(self.codes.values()):
-            file = _inside(code.co_filename) if code.co_flags & _OPTIMIZED else None
-            if file:
-                executed.add(f"{file}:{code.co_qualname}")
+        codes = [code for code in list(self.codes.values()) if code.co_flags & _OPTIMIZED]
+        files = {path: _inside(path) for path in {code.co_filename for code in codes}}
+        executed = {f"{files[code.co_filename]}:{code.co_qualname}" for code in codes if files[code.co_filename]}
         return closure(executed, self.slug) | self.files
 
     def rewritten(self, names: Names) -> list[str]:

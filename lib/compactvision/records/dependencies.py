@@ -182,13 +182,9 @@ def today(name: str) -> str | None:
 
 
 def _is_inside(name: str) -> bool:
-    path = path_of(name)
-    return path is None or (".." not in path.parts and any(path.is_relative_to(folder) for folder in _folders()))
-
-
-def _folders() -> list[Path]:
-    notebooks = places.notebooks_folder()
-    return [places.PACKAGE, places.claims_folder(), *([notebooks] if notebooks else [])]
+    """Tell whether a name leads nowhere but into the package, or to a chapter's own files."""
+    place = name.partition(":")[2] if name.startswith(("notebook:", "claims:", "text:")) else name
+    return not place.startswith("/") and not {"..", ":"} & set(place.split("/")) and "\\" not in place
 
 
 @cache  # a scorecard asks for the same names at every record
