@@ -192,3 +192,14 @@ def test_names_that_are_gone_have_changed():
     assert dependencies.changed(names) == []
     (places.PACKAGE / "a.py").write_text("def plain(x):\n    return x\n")
     assert dependencies.changed(names) == ["a.py:RATE"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../outside.py", "/etc/hostname", "sub/../../outside.py:f", "text:../../outside.py:f", "claims:../x/quick"],
+)
+def test_a_name_leads_nowhere_but_into_the_package(name, tmp_path):
+    (tmp_path / "outside.py").write_text("def f():\n    return 1\n")
+    (tmp_path / "lib" / "compactvision" / "claims").mkdir()
+    (tmp_path / "lib" / "compactvision" / "x.toml").write_text("")
+    assert dependencies.today(name) is None
