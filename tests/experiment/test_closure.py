@@ -67,6 +67,13 @@ def decorate(function):
 @decorate
 def decorated():
     return 1
+
+def decorate_with(value):
+    return decorate
+
+@decorate_with(helper(2))
+def decorated_with():
+    return 2
 """,
     "sub/__init__.py": """
 from .helpers import helper
@@ -105,6 +112,12 @@ READ = {
     "reads_class": {"a.py:Settings", "a.py:Base", "a.py:SPARE"},
     "Settings.method": {"a.py:Settings", "a.py:Base", "a.py:SPARE", "a.py:RATE"},
     "decorated": {"a.py:decorate"},
+    "decorated_with": {
+        "a.py:decorate_with",
+        "sub/helpers.py:helper",
+        "sub/helpers.py:deeper",
+        "sub/tables.py:WIDTH",
+    },
 }
 
 
@@ -184,6 +197,15 @@ def test_a_method_counts_where_it_runs_and_not_with_its_class():
     assert dependencies.today("a.py:Settings") == before
     path.write_text(path.read_text().replace("size: int = SPARE", "size: int = 2"))
     assert dependencies.today("a.py:Settings") != before
+
+
+def test_what_changes_a_table_behind_its_definition_counts_for_it():
+    before = dependencies.today("sub/tables.py:ROWS")
+    path = places.PACKAGE / "sub" / "tables.py"
+    path.write_text(path.read_text().replace("append(2)", "append(3)"))
+    assert dependencies.today("sub/tables.py:ROWS") != before
+    path.write_text("ROWS = [1]\nROWS.append(2)\nWIDTH = 9\n")
+    assert dependencies.today("sub/tables.py:ROWS") == before
 
 
 def test_names_that_are_gone_have_changed():
