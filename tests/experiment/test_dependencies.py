@@ -47,7 +47,7 @@ from compactvision import proximal
 import torch
 
 shrunk = proximal.soft_threshold(torch.ones(3), 0.5)
-run.log("net.accuracy", float(shrunk.sum()))
+run.log("net.accuracy", float(shrunk.mean()))
 run.log("count", 12, band=0)
 """,
 }
@@ -170,7 +170,12 @@ def values_digest(content: dict) -> str:
 
 CHANGES = {
     "criterion": ("surgery/criteria.py", "weight.abs()", "-weight.abs()", {"tiny"}),
-    "criterion-not-used": ("surgery/criteria.py", "weight.square()", "-weight.square()", set()),
+    "criterion-not-used": (
+        "surgery/criteria.py",
+        "weight.flatten(1).norm(dim=1)",
+        "-weight.flatten(1).norm(dim=1)",
+        set(),
+    ),
     "default": (
         "proximal.py",
         "soft_threshold(x: Tensor, kappa: float)",
@@ -197,7 +202,7 @@ CHANGES = {
     ),
     "comment": ("proximal.py", "# a zero is never -0.0", "# no zero is -0.0", set()),
     "annotation": ("proximal.py", "soft_threshold(x: Tensor, kappa: float)", "soft_threshold(x: Tensor, kappa)", set()),
-    "error": ("proximal.py", "must not be negative", "is negative", set()),
+    "error": ("proximal.py", "kappa must be a finite number", "kappa is to be a finite number", set()),
     "drawing": ("plots/__init__.py", '"""', 'X = 1\n"""', set()),
 }
 
@@ -225,7 +230,7 @@ def test_a_weight_makes_exactly_its_records_older(copy):
     [
         ("0.5)", "0.25)", {"other"}),
         ("[[1]]", "[[2]]", set()),
-        ("[[1]]", "[[float(shrunk.sum())]]", {"other"}),  # a call inside a drawing may change what follows
+        ("[[1]]", "[[float(shrunk.mean())]]", {"other"}),  # a call inside a drawing may change what follows
     ],
 )
 def test_a_cell_makes_its_record_older_unless_it_only_draws(copy, before, after, expected):
@@ -302,7 +307,7 @@ def test_other_values_are_not_confirmed(copy):
     before = record_of(copy, "other").read_text()
     done = command(copy, "confirm", "other", "--device", "cpu")
     assert done.returncode == 1
-    assert "DIFFERS: net.accuracy: 2.25, the record has 1.5, allowed 0.03" in done.stdout
+    assert "DIFFERS: net.accuracy: 0.75, the record has 0.5, allowed 0.02" in done.stdout
     assert record_of(copy, "other").read_text() == before
     assert older(copy) == {"other"}
     git(copy, "reset", "-q", "--hard", "HEAD~1")
