@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from compactvision import _output as output
 from compactvision import claims, records
+from compactvision.claims.schema import CERTAIN
 from compactvision.queue.options import add_arguments
 from compactvision.records import PROFILES
 from compactvision.shrinking import options
@@ -102,7 +103,7 @@ def _run(asked: argparse.Namespace) -> int:
         print(f"  {name:44} {_value_text(record, name)}")
     found = [v for v in claims.verdicts(asked.slug, record) if v.claim.profile == asked.profile]
     print(f"\n{claims.tables(found)}")
-    return int(any(v.claim.kind == "exact" and v.level in ("partly", "no") for v in found))
+    return int(any(v.claim.kind in CERTAIN and v.level in ("partly", "no") for v in found))
 
 
 def _refuse_unwritable(path: Path) -> None:

@@ -9,15 +9,17 @@ from dataclasses import dataclass
 
 from compactvision import _checks as checks
 from compactvision.claims.rules import LEVELS, SYMBOLS, WORDS, Verdict, verdicts
-from compactvision.claims.schema import Chapter, load, slugs
+from compactvision.claims.schema import KINDS, Chapter, load, slugs
 from compactvision.plots import Html
 from compactvision.plots import table as html_table
 from compactvision.plots.escape import as_html
 
-GROUPS = ("paper", "scaled")
+GROUPS = KINDS
 CAPTIONS = {
-    "paper": "Exact and trained claims: counts, identities, and runs at the paper's scale",
+    "exact": "Exact claims: counts, axioms, closed forms",
+    "trained": "Trained claims: the paper's network, data and schedule",
     "scaled": "Scaled claims: the effect on a smaller task or schedule",
+    "check": "Checks: identities of this book, outside the papers' claims",
 }
 _COLUMNS = ("Claim", "Verdict", "Ours", "Paper", "Why")
 NO_NUMBER = "–"
@@ -68,7 +70,7 @@ def _lines(verdict: Verdict) -> str:
 
 
 def tables(found: list[Verdict]) -> Html:
-    """Return the tables of both groups, one below the other; a group without claims is left out.
+    """Return the tables of all groups, one below the other; a group without claims is left out.
 
     Raises
     ------
@@ -90,7 +92,7 @@ def tables(found: list[Verdict]) -> Html:
 
 @dataclass(frozen=True)
 class Scorecard:
-    """The verdicts of all chapters; the two groups of counts are never added up."""
+    """The verdicts of all chapters; the groups of counts are never added up."""
 
     chapters: tuple[tuple[Chapter, tuple[Verdict, ...]], ...]
 
@@ -105,7 +107,7 @@ class Scorecard:
         Raises
         ------
         ValueError
-            If the group is neither "paper" nor "scaled".
+            If there is no such group.
         """
         checks.one_of(GROUPS, group=group)
         words = [f"{SYMBOLS[level]} {WORDS[group][level]}" for level in LEVELS]

@@ -12,7 +12,7 @@
     id = "cheaper-at-the-same-accuracy"
     text = "At the same budget it loses less accuracy than random choice."
     source = "abstract"
-    kind = "scaled"                             # exact, scaled or trained
+    kind = "scaled"                             # exact, trained or scaled; check: an identity of the book's own
     profile = "quick"                           # the record that decides; "trained" for arms, never for exact claims
     refuted_by = "Random choice keeps as much accuracy, averaged over the seeds."
     paper = 0.9413                              # optional: a number, or words
@@ -23,8 +23,9 @@
 A rule looks at one number a seed: ``value = "name"``, ``difference = ["a", "b"]`` (a - b) or
 ``ratio = ["a", "b"]`` (a / b), and tests it with ``target`` (within ``abs`` or ``rel``), ``above`` or
 ``below`` (both strict). ``partly`` is where the claimed direction begins; it is 0 for a difference and 1
-for a ratio unless given. ``seeds = "all"`` asks it of every seed and not of the mean. ``deterministic``
-declares that a comparison has no randomness (counts), so that one seed is enough.
+for a ratio unless given. The full claim needs every seed; with ``seeds = "all"`` a part of it
+does, too: see :func:`compactvision.claims.decide`. ``deterministic`` declares that a comparison has no randomness
+(counts), so that one seed is enough.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ from compactvision.records.places import claims_folder, notebooks_folder
 from compactvision.records.texts import read_text
 
 TRAINED = "trained"
-KINDS = ("exact", "scaled", TRAINED)
+KINDS = ("exact", TRAINED, "scaled", "check")
+CERTAIN = ("exact", "check")  # kinds in which chance is no part
 PARTS = ("start", "look", "cut", "factorise", "redesign", "search", "use")
 SEEDS_FOR_COMPARISON = 3
 _RANDOM_QUANTITIES = ("accuracy", "error", "loss", "miou", "precision")
@@ -75,6 +77,21 @@ class Rule:
         return next(name for name in ("target", "above", "below") if getattr(self, name) is not None)
 
     @property
+    def limit(self) -> float:
+        """The number that the test compares with."""
+        return float(getattr(self, self.test))
+
+    @property
+    def tolerance(self) -> float:
+        """How far from the target still is it."""
+        return max(self.abs, self.rel * abs(self.target or 0.0))
+
+    @property
+    def size(self) -> float:
+        """Size of the effect in question: the tolerance, or the limit's distance from none (0; 1 for a ratio)."""
+        return self.tolerance if self.test == "target" else abs(self.limit - (1.0 if self.ratio else 0.0))
+
+    @property
     def direction(self) -> tuple[str, float] | None:
         """Where "partly" begins: ("above" or "below", limit), or None where only the full claim counts."""
         limit = self.partly
@@ -96,7 +113,8 @@ class Claim:
     id, text, source : str
         Short name; the claim in our words; where in the paper it stands.
     kind : str
-        "exact", "scaled" or "trained".
+        "exact" (the paper's counts, axioms, closed forms), "trained" (its network, data and schedule), "scaled" (the
+        effect at a smaller size) or "check" (an identity of this book, outside the papers' claims).
     profile : str
         The profile whose record decides: "quick" or "full"; "trained" for the records of the chapter's arms. A scaled
         claim that arms decide is about a shorter recipe than the paper's.
@@ -126,7 +144,7 @@ class Claim:
     def seeds_needed(self) -> int:
         """Seeds below which the claim counts as not run."""
         compares = self.rule.value is None
-        return SEEDS_FOR_COMPARISON if compares and self.kind != "exact" and not self.rule.deterministic else 1
+        return SEEDS_FOR_COMPARISON if compares and self.kind not in CERTAIN and not self.rule.deterministic else 1
 
 
 @dataclass(frozen=True)

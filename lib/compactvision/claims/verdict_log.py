@@ -65,8 +65,8 @@ def page() -> str:
         chapter = load(change.slug) if change.slug in slugs() else None
         claims = {claim.id: claim for claim in chapter.claims} if chapter else {}
         claim = claims.get(change.claim)
-        group = "scaled" if claim is None or claim.kind == "scaled" else "paper"
-        steps = [f"{SYMBOLS[level]} {WORDS[group][level]}" for level in (change.before, change.after)]
+        kind = "scaled" if claim is None else claim.kind
+        steps = [f"{SYMBOLS[level]} {WORDS[kind][level]}" for level in (change.before, change.after)]
         title = chapter.title.partition(":")[0] if chapter else change.slug
         rows.append([change.day, title, claim.text if claim else change.claim, " → ".join(steps), change.why])
     if not rows:

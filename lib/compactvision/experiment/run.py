@@ -261,7 +261,7 @@ class Run:
         if record is None:
             return f"There is no {self.profile} record of {self.slug} yet; `{command}` makes it."
         strict = bool(os.environ.get(STRICT))
-        exact = {name for claim in self.chapter.claims if claim.kind == "exact" for name in claim.rule.names}
+        exact = {name for claim in self.chapter.claims if claim.kind in schema.CERTAIN for name in claim.rule.names}
         problems: list[str] = []
         notes: dict[str, str] = {}
         for name, band in self.bands.items():
