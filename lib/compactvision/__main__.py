@@ -131,7 +131,9 @@ def _value_text(record: records.Record, name: str) -> str:
 def _scorecard(asked: argparse.Namespace) -> int:
     card = claims.scorecard()
     if asked.pages is not None:
-        for path in claims.write_pages(asked.pages):
+        from compactvision.queue import board
+
+        for path in (*claims.write_pages(asked.pages), board.write_page(asked.pages)):
             print(path)
     elif asked.json:
         print(card.to_json())

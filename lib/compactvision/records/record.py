@@ -90,6 +90,8 @@ class Record:
         One a seed, ordered by seed; all with the same names.
     training : Training or None
         Of an arm.
+    credit : str or None
+        Who ran it, where it was somebody outside this book.
     """
 
     slug: str
@@ -105,6 +107,7 @@ class Record:
     runs: list[SeedRun]
     bands: dict[str, float] = field(default_factory=dict)
     training: Training | None = None
+    credit: str | None = None
 
     def __post_init__(self) -> None:
         problem = _kind_problem(self) or first_problem(self)

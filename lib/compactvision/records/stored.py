@@ -34,6 +34,8 @@ def to_json(record: Record) -> str:
     content = {"schema": SCHEMA, **asdict(record)}
     if record.training is None:
         del content["training"]
+    if record.credit is None:
+        del content["credit"]
     content["digest"] = content_digest(content)
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -73,6 +75,7 @@ def from_json(text: str, where: str) -> Record:
     content["runs"] = [_build(SeedRun, run, f"{where}: run {i}") for i, run in enumerate(content["runs"])]
     content["data"] = [_build(DataSource, item, f"{where}: data {i}") for i, item in enumerate(content["data"])]
     content["device"] = _build(Device, content.get("device"), f"{where}: device")
+    content.setdefault("credit", None)
     training = content.setdefault("training", None)
     if training is not None:
         content["training"] = _build(Training, training, f"{where}: training")
