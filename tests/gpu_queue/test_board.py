@@ -43,6 +43,10 @@ rule = { value = "large.accuracy", above = 0.7 }
 RECIPE = Recipe("A net", 4, 128, 0.1, 1e-4, "steps", "a table")
 
 
+def of_net(arm: str, **others) -> Training:
+    return Training(arm, ["training/fit.py"], {**asdict(RECIPE), "images": 50000, **others})
+
+
 def sent(**others) -> Record:
     fields = {
         "slug": "tiny",
@@ -56,7 +60,7 @@ def sent(**others) -> Record:
         "versions": {"torch": "2.11.0"},
         "data": [],
         "runs": [SeedRun(0, 7200.0, 100.0, {"net.accuracy": 0.94, "curve": [0.1, 0.2]})],
-        "training": Training("net", ["training/fit.py"], {**asdict(RECIPE), "images": 50000}),
+        "training": of_net("net"),
         "credit": "Ada <b>L.</b>",
     }
     return Record(**(fields | others))
