@@ -57,3 +57,27 @@ def test_a_paper_takes_at_most_sixty_words_and_leads_to_its_chapter(card):
     papers = [chapter.slug for chapter, _ in card.chapters if chapter.paper]
     assert sorted(re.findall(r"</notebooks/(\w+)>", page)) == sorted(papers)
     assert len(texts(page)) == len(papers)
+
+
+CHANGE = {"day": "2026-11-27", "slug": "a", "claim": "x", "before": "no", "after": "full", "why": "more seeds"}
+
+
+def test_a_change_of_the_rules_is_told_as_what_it_was_and_what_it_is():
+    before = {"changes": [CHANGE], "rules": [], "state": {"a": {"x": "full", "y": "full", "z": "no", "gone": "no"}}}
+    again = CHANGE | {"after": "untold"}  # the same commit, judged by today's rules
+    state = {"a": {"x": "untold", "y": "partly", "z": "no", "new": "full"}}
+    entries = verdict_log.by_rule(before, {"changes": [again], "state": state}, "every seed", "2026-11-28")
+    told = [(entry["claim"], entry["before"], entry["after"], entry["day"], entry["why"]) for entry in entries]
+    assert told == [
+        ("x", "full", "untold", "2026-11-28", "every seed"),
+        ("y", "full", "partly", "2026-11-28", "every seed"),
+    ]
+    with pytest.raises(ValueError, match="2 verdicts are others by no commit of claims or records, a/x for example"):
+        verdict_log.by_rule(before, {"changes": [again], "state": state}, None, "2026-11-28")
+
+
+def test_what_a_commit_explains_is_no_change_of_the_rules_and_old_entries_are_kept():
+    old = CHANGE | {"day": "2026-11-26", "why": "an older rule"}
+    before = {"changes": [], "rules": [old], "state": {"a": {"x": "full"}}}
+    now = {"changes": [CHANGE | {"day": "2026-11-28", "before": "full", "after": "no"}], "state": {"a": {"x": "no"}}}
+    assert verdict_log.by_rule(before, now, None, "2026-11-28") == [old]
