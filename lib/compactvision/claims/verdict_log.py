@@ -69,7 +69,8 @@ def page() -> str:
     """Return the log in MyST Markdown, newest first."""
     rows = []
     log = read()
-    for entry in sorted(reversed(log["rules"] + log["changes"]), key=lambda entry: entry["day"], reverse=True):
+    newest = [*reversed(log["rules"]), *reversed(log["changes"])]
+    for entry in sorted(newest, key=lambda entry: entry["day"], reverse=True):
         change = Change(**entry)
         chapter = load(change.slug) if change.slug in slugs() else None
         claims = {claim.id: claim for claim in chapter.claims} if chapter else {}
@@ -198,10 +199,10 @@ def by_rule(before: dict[str, Any], now: dict[str, Any], why: str | None, day: s
     ValueError
         If there are such verdicts and ``why`` says nothing.
     """
-    noted = {tuple(sorted(entry.items())) for entry in before["changes"]}
-    told = {
-        (c["slug"], c["claim"]) for c in now["changes"] if tuple(sorted(c.items())) not in noted and c["day"] == day
-    }
+    noted = {(entry["day"], entry["slug"], entry["claim"]) for entry in before["changes"]}
+    since = max((entry["day"] for entry in before["changes"]), default="")
+    new = (one for one in now["changes"] if one["day"] >= since)
+    told = {(one["slug"], one["claim"]) for one in new if (one["day"], one["slug"], one["claim"]) not in noted}
     found = [
         vars(Change(day, slug, claim, level, now["state"][slug][claim], why or ""))
         for slug, levels in before["state"].items()
