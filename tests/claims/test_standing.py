@@ -4,7 +4,7 @@ import re
 
 import pytest
 from compactvision import claims
-from compactvision.claims import templates, verdict_log
+from compactvision.claims import Claim, Rule, judge, templates, verdict_log
 from compactvision.claims.standing import standing
 
 
@@ -15,9 +15,28 @@ def card():
 
 def test_the_standing_counts_kinds_apart(card):
     text = standing(card.verdicts)
-    for kind in ("exact", "scaled", "trained"):
-        number = sum(found.claim.kind == kind for found in card.verdicts)
-        assert f"{number} {kind} claims" in text
+    for kind, name in (("exact", "exact claims"), ("scaled", "scaled claims"), ("trained", "trained claims")):
+        assert f"{sum(found.claim.kind == kind for found in card.verdicts)} {name}" in text
+    assert f"{sum(found.claim.kind == 'check' for found in card.verdicts)} checks of the book's own" in text
+
+
+def test_the_standing_says_how_many_numbers_papers_print_how_many_disagree_and_what_was_trained(make_record):
+    def found(kind, paper, target, value=1.0):
+        claim = Claim("a", "text", "source", kind, "quick", "x", Rule(value="v", target=target), paper=paper)
+        return judge(claim, make_record([{"v": value}]) if value is not None else None)
+
+    agree, differ, ours = found("exact", 1.0, 1.0), found("exact", 2.0, 2.0), found("exact", None, 1.0)
+    own, waits = found("check", None, 1.0), found("trained", 1.0, 1.0, None)
+    text = standing([agree, differ, ours, own, waits])
+    assert text.startswith(
+        "Of 3 exact claims 2 carry a number that a paper prints, and 1 disagrees with what we count; of 1 trained "
+        "claims, which need the paper's own network, data and schedule, none was run."
+    )
+    assert "Outside of these are 1 checks of the book's own, all of which hold." in text
+    assert "of 1 trained claims, which need the paper's own network, data and schedule, 1 was run." in standing(
+        [agree, found("trained", 1.0, 1.0)]
+    )
+    assert "1 checks of the book's own, of which 0 hold" in standing([found("check", None, 2.0)])
 
 
 def test_no_template_says_what_a_record_no_longer_does(card):

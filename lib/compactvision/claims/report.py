@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from compactvision import _checks as checks
-from compactvision.claims.rules import LEVELS, SYMBOLS, WORDS, Verdict, verdicts
-from compactvision.claims.schema import KINDS, Chapter, load, slugs
+from compactvision.claims.rules import LEVELS, SYMBOLS, UNTOLD, WORDS, Verdict, verdicts
+from compactvision.claims.schema import CERTAIN, KINDS, Chapter, load, slugs
 from compactvision.plots import Html
 from compactvision.plots import table as html_table
 from compactvision.plots.escape import as_html
@@ -26,10 +26,15 @@ NO_NUMBER = "–"
 OLDER = "made by older code"
 
 
+def levels_of(group: str) -> tuple[str, ...]:
+    """Return the levels that a verdict of a group can have: where chance is no part, all can be told."""
+    return tuple(level for level in LEVELS if level != UNTOLD or group not in CERTAIN)
+
+
 def counts(found: Iterable[Verdict], group: str) -> dict[str, int]:
     """Return how many claims of one group have each verdict, by the verdict's word, zeros included."""
     number = Counter(verdict.level for verdict in found if verdict.group == group)
-    return {WORDS[group][level]: number[level] for level in LEVELS}
+    return {WORDS[group][level]: number[level] for level in levels_of(group)}
 
 
 def sentence(found: Iterable[Verdict], group: str) -> str:
@@ -110,7 +115,7 @@ class Scorecard:
             If there is no such group.
         """
         checks.one_of(GROUPS, group=group)
-        words = [f"{SYMBOLS[level]} {WORDS[group][level]}" for level in LEVELS]
+        words = [f"{SYMBOLS[level]} {WORDS[group][level]}" for level in levels_of(group)]
         rows: list[list[object]] = [
             [chapter.title, *counts(found, group).values()]
             for chapter, found in self.chapters

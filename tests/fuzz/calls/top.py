@@ -50,7 +50,7 @@ CALLS = {
         "card": claims.Scorecard(((claims.load(o.CHAPTER), tuple(_verdicts())),)),
     },
     "claims.report.Scorecard.summary": lambda: {
-        "self": claims.Scorecard(((claims.load(o.CHAPTER), tuple(_verdicts())),)), "group": "paper",
+        "self": claims.Scorecard(((claims.load(o.CHAPTER), tuple(_verdicts())),)), "group": "exact",
     },
     "claims.folded.table": lambda: {"slug": o.CHAPTER},
     "claims.report.tables": lambda: {"found": _verdicts()},
