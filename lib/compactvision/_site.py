@@ -127,8 +127,9 @@ def picture(path: Path) -> None:
     import matplotlib.pyplot as plt
 
     from compactvision import claims
+    from compactvision.claims.decision import LEVELS, NOT_RUN
     from compactvision.claims.report import GROUPS
-    from compactvision.claims.rules import LEVELS, NOT_RUN, SYMBOLS
+    from compactvision.claims.rules import SYMBOLS
     from compactvision.claims.standing import by_kind
 
     chapters = [by_kind(found) for _, found in claims.scorecard().chapters]
@@ -152,7 +153,7 @@ def picture(path: Path) -> None:
         for number, (level, word) in enumerate(zip(LEVELS, words, strict=True)):
             colour = "#57606a" if level == NOT_RUN else colours[level]
             label = f"{SYMBOLS[level]} {word}"
-            fig.text(0.06 + 0.185 * number, 0.075, label, fontsize=17, color=colour, fontweight="bold")
+            fig.text(0.06 + 0.185 * number, 0.075, label, fontsize=15, color=colour, fontweight="bold")
         path.parent.mkdir(parents=True, exist_ok=True)
         fig.savefig(path, metadata={"Software": None})
         plt.close(fig)

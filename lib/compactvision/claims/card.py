@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+from compactvision.claims.decision import LEVELS
 from compactvision.claims.report import CAPTIONS, GROUPS, Scorecard, row_of
-from compactvision.claims.rules import LEVELS, SYMBOLS, Verdict
+from compactvision.claims.rules import SYMBOLS, Verdict
 from compactvision.claims.schema import PARTS, Chapter
 from compactvision.claims.standing import by_kind, signs, standing, words
 from compactvision.plots import Html

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
+from compactvision.claims.decision import FULL, NO, PARTLY
 from compactvision.claims.report import rows_table, tables
-from compactvision.claims.rules import FULL, NO, PARTLY, Verdict, verdicts
+from compactvision.claims.rules import Verdict, verdicts
 from compactvision.claims.standing import by_kind, words
 from compactvision.plots import Html
 from compactvision.plots.escape import as_html, as_markdown

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from compactvision import _checks as checks
-from compactvision.claims.rules import LEVELS, SYMBOLS, UNTOLD, WORDS, Verdict, verdicts
+from compactvision.claims.decision import LEVELS, UNTOLD
+from compactvision.claims.rules import SYMBOLS, WORDS, Verdict, verdicts
 from compactvision.claims.schema import CERTAIN, KINDS, Chapter, load, slugs
 from compactvision.plots import Html
 from compactvision.plots import table as html_table

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Iterable
 from statistics import fmean
 
-from compactvision.claims.rules import FULL, LEVELS, NO, NOT_RUN, PARTLY, SYMBOLS, UNTOLD, WORDS, Verdict
+from compactvision.claims.decision import FULL, LEVELS, NO, NOT_RUN, PARTLY, UNTOLD
+from compactvision.claims.rules import SYMBOLS, WORDS, Verdict
 from compactvision.claims.schema import KINDS
 
 _PRINTED = re.compile(r"(\d[\d,]*(?:\.\d+)?)\s*(k|M|G)?")

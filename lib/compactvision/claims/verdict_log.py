@@ -20,7 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from compactvision.claims.rules import LEVELS, SYMBOLS, WORDS, judge, verdicts
+from compactvision.claims.decision import LEVELS
+from compactvision.claims.rules import SYMBOLS, WORDS, judge, verdicts
 from compactvision.claims.schema import TRAINED, Claim, claim_of, load, slugs
 from compactvision.plots.display import markdown_table
 from compactvision.records import Record, stored

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from compactvision import records
 from compactvision.claims import Chapter, Claim, Scorecard, scorecard
+from compactvision.claims.decision import NOT_RUN, quantity
 from compactvision.claims.pages import chapter_link
-from compactvision.claims.rules import NOT_RUN, SYMBOLS, judge, quantity
+from compactvision.claims.rules import SYMBOLS, judge
 from compactvision.claims.schema import TRAINED, load, slugs
 from compactvision.plots import Html
 from compactvision.plots.display import markdown_table
