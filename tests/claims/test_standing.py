@@ -30,7 +30,7 @@ def test_the_standing_says_how_many_numbers_papers_print_how_many_disagree_and_w
     text = standing([agree, differ, ours, own, waits])
     assert text.startswith(
         "Of 3 exact claims 2 carry a number that a paper prints, and 1 disagrees with what we count; of 1 trained "
-        "claims, which need the paper's own network, data and schedule, none was run."
+        "claims, which need the paper's own network, data and schedule, none were run."
     )
     assert "Outside of these are 1 checks of the book's own, all of which hold." in text
     assert "of 1 trained claims, which need the paper's own network, data and schedule, 1 was run." in standing(
