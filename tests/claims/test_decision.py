@@ -68,6 +68,7 @@ def test_a_target_needs_every_seed_within_its_tolerance():
     assert decide(rule, (1.09, 1.05, 1.01))[0] == "full"
     assert decide(rule, (1.12, 1.09, 1.01)) == ("partly", "1.073 is within 0.1 of 1, but only 2 of 3 seeds are so")
     assert decide(rule, (1.2, 1.0, 0.9))[0] == "untold"  # 0.26 can be told
+    assert decide(rule, (1.09, 1.2, 1.31))[0] == "untold"  # 0.19 can be told, and the edge of the tolerance is 0.1 away
 
 
 def test_chance_is_no_part_of_an_exact_claim_and_a_check():
