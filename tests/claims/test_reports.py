@@ -243,3 +243,16 @@ def test_a_sentence_that_leans_on_the_one_before_comes_last(book, make_record):
     )
     chosen = {verdict.claim.id for verdict in folded.that_matter(claims.verdicts("many"))}
     assert chosen == {"c2", "c3", "c4", "c5", "c6"}
+
+
+def test_checks_of_the_book_stand_folded_and_are_counted_apart(book, make_record):
+    _many(book, make_record, [("ours", "target = 1", None)] * 8)
+    path = book / "claims" / "many.toml"
+    path.write_text(path.read_text().replace('kind = "exact"', 'kind = "check"', 2))
+    found = claims.verdicts("many")
+    assert not {"c0", "c1"} & {verdict.claim.id for verdict in folded.that_matter(found)}
+    markup = claims.table("many").markup
+    assert "5 of 6 claims: the paper" in markup
+    assert "All 6 claims and 2 checks, each with its verdict" in markup
+    assert "<p>Checks: 2 held.</p>" in markup
+    assert '<span class="cv-verdict cv-verdict-held">✓ held</span>' in markup

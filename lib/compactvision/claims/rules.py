@@ -27,7 +27,7 @@ WORDS = {
     "exact": _PAPER,
     "trained": _PAPER,
     "scaled": _PAPER | {FULL: "seen", PARTLY: "partly seen", NO: "not seen at small scale"},
-    "check": _PAPER | {FULL: "holds", PARTLY: "holds in part", NO: "does not hold"},
+    "check": _PAPER | {FULL: "held", PARTLY: "held in part", NO: "did not hold"},
 }
 _SHARES = ("accuracy", "miou", "precision")  # quantities that lie in [0, 1] where a claim gives them in per cent
 _NUMBER_WORDS = {2: "two", 3: "three"}
