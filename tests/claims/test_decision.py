@@ -80,7 +80,7 @@ def test_chance_is_no_part_of_an_exact_claim_and_a_check():
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match=r"^kind must be one of exact, scaled, trained, check, got 'sure'"):
+    with pytest.raises(ValueError, match=r"^kind must be one of exact, trained, scaled, check, got 'sure'"):
         decide(Rule(value="a", target=0), (0.0,), kind="sure")
 
 

@@ -37,7 +37,7 @@ def test_a_run_prints_values_and_verdicts(capsys, tmp_path):
 def test_three_seeds_decide_a_comparison_and_are_saved(capsys, book):
     assert cli.main(["run", "tiny", "--seeds", "0", "1", "2", "--save"]) == 0
     text = capsys.readouterr().out
-    assert "11.0 ± 1.0 points (3 seeds)" in text
+    assert "11.0 ± 1.0 points (3 seeds; detectable: 1.7 points)" in text
     assert "1 seen · 0 partly seen" in text
     record = records.load("tiny", "quick")
     assert record.seeds == [0, 1, 2]
