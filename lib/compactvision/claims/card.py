@@ -103,7 +103,8 @@ def _overview(card: Scorecard) -> str:
 def _signs(counted: Counter[str], kind: str) -> str:
     if not counted.total():
         return ""
-    return f'<span role="img" aria-label="{words(counted, kind)}">{signs(counted)}</span>'
+    kept = re.sub(r"(\d) ", r"\1&nbsp;", signs(counted))  # a number and its sign on one line
+    return f'<span role="img" aria-label="{words(counted, kind)}">{kept}</span>'
 
 
 def _claims(card: Scorecard, listed: frozenset[str]) -> str:

@@ -25,7 +25,7 @@ from compactvision.records.texts import write_text
 
 NAME = "board.md"
 SPARE = 1.5  # of the minutes that are expected, the minutes that a call may take
-COLUMNS = ("Claim", "Paper", "Command", "Hours", "GPU", "Data")
+COLUMNS = ("Claim, and the command", "Paper", "Hours", "GPU", "Data")
 _PREFIX = re.compile(r"^(trained|converged)\.")
 _DATA = {  # words of claims -> what has to be had
     r"CIFAR-100|^cifar100\.": "CIFAR-100",
@@ -56,15 +56,15 @@ def page(card: Scorecard | None = None) -> str:
             carried = data_of(claim) or (carried if _CARRIED.match(claim.text) else "")
             if verdict.level != NOT_RUN:
                 continue
-            entry = entry_of(chapter.slug, claim)
-            runs = entry is not None or claim.profile == FULL
-            row = [_claim_cell(chapter, claim), verdict.paper or "–", *_needs(chapter, entry, runs), carried]
-            (ready if runs else open_).append(row)
+            row = _row(chapter, claim, verdict.paper, carried)
+            (ready if _ready(chapter, claim) else open_).append(row)
     parts = [_counted(ready, open_)]
     if ready:
         parts += ["## A command runs these", markdown_table(ready, COLUMNS)]
     if open_:
-        parts += ["## An arm has to be written first for these", markdown_table(open_, COLUMNS)]
+        note = "What a training is, and what it logs, stands in `lib/compactvision/queue/arms`; these have none yet."
+        columns = ("Claim", *COLUMNS[1:])
+        parts += ["## An arm has to be written first for these", note, markdown_table(open_, columns)]
     return "\n\n".join([*parts, "## Who ran what", _credits()]) + "\n"
 
 
@@ -127,25 +127,29 @@ def command_of(slug: str, entry: Entry | None) -> str:
     return f"make gpu-queue ONLY={entry.name} OUT=out MINUTES={minutes}"
 
 
-def _needs(chapter: Chapter, entry: Entry | None, runs: bool) -> list[object]:
-    """Return the cells of command, hours and GPU."""
-    if not runs:
-        return [f"none yet: queue/arms/{chapter.slug}.py has no arm for it", "not estimated", "not estimated"]
-    command = command_of(chapter.slug, entry)
-    shown = Html(f"<code>{as_html(command)}</code>", command, f"`{command}`")
-    if entry is None:
-        return [shown, "not measured", "any, or a CPU"]
-    return [shown, f"{hours(entry):.1f}, estimated", f"H100; {entry.memory:g} GiB of its memory"]
+def _row(chapter: Chapter, claim: Claim, paper: str, data: str) -> list[object]:
+    """Return the cells of a claim: what it says and the command below it, the paper's value, hours, GPU and data."""
+    entry = entry_of(chapter.slug, claim)
+    if entry is not None:
+        needs = [f"{hours(entry):.1f}", f"H100, {entry.memory:g} GiB"]
+    else:
+        needs = ["not measured", "any, or a CPU"] if claim.profile == FULL else ["not estimated", "not estimated"]
+    command = command_of(chapter.slug, entry) if _ready(chapter, claim) else ""
+    return [_claim_cell(chapter, claim, command), paper or "–", *needs, data]
 
 
-def _claim_cell(chapter: Chapter, claim: Claim) -> Html:
+def _ready(chapter: Chapter, claim: Claim) -> bool:
+    return claim.profile == FULL or entry_of(chapter.slug, claim) is not None
+
+
+def _claim_cell(chapter: Chapter, claim: Claim, command: str) -> Html:
+    """Return a claim, its kind and id, and the command that would run it."""
     name = chapter.title.partition(":")[0]
-    small = f"{claim.kind}; {claim.id}"
-    return Html(
-        f"{as_html(name)}: {as_html(claim.text)} <small>{as_html(small)}</small>",
-        f"{name}: {claim.text} ({small})",
-        f"{chapter_link(chapter, name)}: {as_markdown(claim.text)} <small>{as_markdown(small)}</small>",
-    )
+    text = f"{name}: {claim.text} ({claim.kind}, {claim.id})"
+    said = f"{chapter_link(chapter, name)}: {as_markdown(claim.text)} ({claim.kind}, {as_markdown(claim.id)})"
+    if not command:
+        return Html(as_html(text), text, said)
+    return Html(f"{as_html(text)}<br><code>{as_html(command)}</code>", f"{text}: {command}", f"{said}<br>`{command}`")
 
 
 def _counted(ready: list[list[object]], open_: list[list[object]]) -> str:
