@@ -26,6 +26,7 @@ from compactvision.records.texts import write_text
 NAME = "board.md"
 SPARE = 1.5  # of the minutes that are expected, the minutes that a call may take
 COLUMNS = ("Claim, and the command", "Paper", "Hours", "GPU", "Data")
+WIDE = '<span class="cv-claim"></span>'  # by it a table's first column keeps its width
 _PREFIX = re.compile(r"^(trained|converged)\.")
 _DATA = {  # words of claims -> what has to be had
     r"CIFAR-100|^cifar100\.": "CIFAR-100",
@@ -146,7 +147,7 @@ def _claim_cell(chapter: Chapter, claim: Claim, command: str) -> Html:
     """Return a claim, its kind and id, and the command that would run it."""
     name = chapter.title.partition(":")[0]
     text = f"{name}: {claim.text} ({claim.kind}, {claim.id})"
-    said = f"{chapter_link(chapter, name)}: {as_markdown(claim.text)} ({claim.kind}, {as_markdown(claim.id)})"
+    said = f"{WIDE}{chapter_link(chapter, name)}: {as_markdown(claim.text)} ({claim.kind}, {as_markdown(claim.id)})"
     if not command:
         return Html(as_html(text), text, said)
     return Html(f"{as_html(text)}<br><code>{as_html(command)}</code>", f"{text}: {command}", f"{said}<br>`{command}`")
