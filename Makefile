@@ -57,7 +57,7 @@ unit: $(STAMP) ## unit tests with coverage
 	$(BIN)/pytest tests --ignore=tests/book -n 2 --dist loadfile --cov=compactvision --cov-report=term:skip-covered --cov-fail-under=90
 
 notebooks-test: $(STAMP) ## every notebook, executed and checked (nbval)
-	COMPACTVISION_STRICT=1 $(BIN)/pytest -c tests/pytest.ini --rootdir=. --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -p no:cacheprovider --durations=5 notebooks
+	COMPACTVISION_STRICT=1 $(BIN)/pytest -c tests/pytest.ini --rootdir=. --nbval-lax --nbval-current-env --nbval-cell-timeout=900 --timeout=900 -p no:cacheprovider --durations=5 notebooks
 
 pages-test: generated ## the built pages, statically and in headless Chromium
 	$(BIN)/pytest tests/book
