@@ -1,6 +1,7 @@
 """A live run: arguments checked, values kept, compared with the record in words."""
 
 import random
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,6 +31,22 @@ def test_start_seeds_all_three_generators(book):
 
     assert draws(5) == draws(5)
     assert all(a != b for a, b in zip(draws(5), draws(6), strict=True))
+
+
+@pytest.mark.parametrize(("recorded", "recording", "used"), [(1, False, 1), (8, False, 2), (1, True, 2)])
+def test_a_live_run_uses_no_more_threads_than_its_record(book, recorded, recording, used):
+    before = torch.get_num_threads()
+    try:
+        run = experiment.start("tiny", device="cpu")
+        save(run, [{"accuracy": 0.5}])
+        told = records.load("tiny", "quick")
+        records.save(replace(told, device=replace(told.device, threads=recorded)))
+        torch.set_num_threads(2)
+        with collecting(recording=recording):
+            experiment.start("tiny", device="cpu")
+        assert torch.get_num_threads() == used
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_start_gives_device_profile_and_seed(run, book):

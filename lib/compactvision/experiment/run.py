@@ -92,6 +92,9 @@ def stamp(device: str = "auto") -> str:
 def start(slug: str, *, profile: str = "quick", device: str = "auto", seed: int = 0) -> Run:
     """Start a chapter's run: check the arguments, and seed Python, NumPy and torch.
 
+    A run on the CPU that has a record uses no more threads than that record did: sums over another number of threads
+    end in other digits, and after a few epochs a network is another one.
+
     Parameters
     ----------
     slug : str
@@ -123,7 +126,15 @@ def start(slug: str, *, profile: str = "quick", device: str = "auto", seed: int 
     if session is not None:
         run.recording = session.recording
         session.runs.append(run)
+    if not run.recording:
+        _with_the_threads_of(run.record(), place)
     return run
+
+
+def _with_the_threads_of(told: Record | None, place: torch.device) -> None:
+    """Use no more CPU threads than the record did: a training on another number ends in another network."""
+    if told is not None and place.type == told.device.kind == "cpu" and told.device.threads < torch.get_num_threads():
+        torch.set_num_threads(told.device.threads)
 
 
 class Run:
