@@ -203,6 +203,18 @@ def test_only_the_last_stage_is_measured_where_time_is_short(model, train, test,
     assert all(row.remark.endswith("not measured: no time") for row in kept[:-1])
 
 
+@pytest.mark.parametrize("later", [1e-4, 100.0])
+def test_a_rival_that_was_dropped_is_measured_where_time_is_left_after_all(model, train, test, monkeypatch, later):
+    before = itertools.chain([10.0], itertools.repeat(100.0))  # the small network's step, then the rivals'
+    monkeypatch.setattr(Session, "step_seconds", lambda self, network: later if self.steps else next(before))
+    _, report = compress(model, train, test, keep_macs=0.5, epochs=0.2, minutes=1)
+    assert report["tuned"].metric is not None
+    assert report["bf16"].metric is not None  # needs no tuning
+    for name in ("random", "random_tuned", "whole_tuned"):
+        assert (report[name].metric is not None) == (later < 1)
+        assert later < 1 or report[name].remark == "skipped: its time went into the small network"
+
+
 def test_a_step_that_takes_long_to_time_is_guessed(model, train, test, monkeypatch):
     session = Session(model, train, test, measure.accuracy, F.cross_entropy, Clock(1), None, 0.02, 0, print, False)
     monkeypatch.setattr(Session, "image_seconds", lambda self: 1e-6)

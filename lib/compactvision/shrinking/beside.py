@@ -40,6 +40,7 @@ class Beside:
         self.session, self.choice, self.asked = session, choice, tuple(asked)
         self.networks: dict[str, nn.Module] = {}
         self.refused: dict[str, str] = {}
+        self.dropped: dict[str, nn.Module | None] = {}  # refused for want of time alone
         self.seconds: dict[str, float] = {}
         self._prepare()
 
@@ -57,30 +58,45 @@ class Beside:
 
     def drop_last(self) -> bool:
         """Leave the least telling rival out for want of time, if there is one left."""
-        left = [name for name in RIVALS if name in self.asked and name not in self.refused]
+        left = self._asked_for()
         if left:
             self.refused[left[-1]] = "its time went into the small network"
-            self.networks.pop(left[-1], None)
+            self.dropped[left[-1]] = self.networks.pop(left[-1], None)
         return bool(left)
+
+    def _take_back(self, name: str, reserve: float) -> None:
+        """Take a rival back that was dropped, where what came before it took less time than it was expected to."""
+        if name not in self.dropped or not self.session.steps:
+            return
+        reason, network = self.refused.pop(name), self.dropped.pop(name)
+        if network is not None:
+            self.networks[name] = network
+        self.seconds.pop(name, None)  # timed anew: the machine may be less busy now
+        tuning = self.session.steps * self._step_seconds(name, self.choice.stages[-1].network)
+        if self.session.clock.left() <= reserve + 1.2 * (tuning + self._evaluation_seconds(name)):
+            self.refused[name] = reason
+            self.networks.pop(name, None)
+
+    def _asked_for(self) -> list[str]:
+        return [name for name in RIVALS if name in self.asked and name not in self.refused]
 
     def step_seconds(self, small: nn.Module) -> float:
         """Return the time of one step of all rivals that are tuned; random channels cost what the small one does."""
+        return sum(self._step_seconds(name, small) for name in self._asked_for())
+
+    def _step_seconds(self, name: str, small: nn.Module) -> float:
         trained = {"random": small, "whole_tuned": self.session.model, "resolution": self.networks.get("resolution")}
-        total = 0.0
-        for name, network in trained.items():
-            if name in self.asked and name not in self.refused and network is not None:
-                if name not in self.seconds:
-                    self.seconds[name] = self.session.step_seconds(network)
-                total += self.seconds[name]
-        return total
+        if name not in self.seconds:
+            network = trained.get(name)
+            self.seconds[name] = 0.0 if network is None else self.session.step_seconds(network)
+        return self.seconds[name]
 
     def evaluation_seconds(self) -> float:
         """Return the time of all readings of the test batches."""
-        once, total = self.session.seconds["test"], 0.0
-        for name in self.asked:
-            if name not in self.refused:
-                total += len(ROWS[name]) * once * (self._slowness() if name == "bf16" else 1.0)
-        return total
+        return sum(self._evaluation_seconds(name) for name in self._asked_for())
+
+    def _evaluation_seconds(self, name: str) -> float:
+        return len(ROWS[name]) * self.session.seconds["test"] * (self._slowness() if name == "bf16" else 1.0)
 
     def _slowness(self) -> float:
         """Return how many times as long the network takes in sixteen bits, which some processors cannot do at speed."""
@@ -97,6 +113,7 @@ class Beside:
     def measure(self, reserve: float) -> None:
         """Fill the table's rows."""
         for name in [name for name in RIVALS if name in self.asked]:
+            self._take_back(name, reserve)
             for stage in ROWS[name]:
                 if not self._from_journal(stage) and not self._refuse(name, stage, reserve):
                     try:

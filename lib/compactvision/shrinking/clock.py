@@ -76,7 +76,7 @@ def step_seconds(model: nn.Module, batch: tuple, loss: Callable) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    return seconds_of(step, 2)
+    return seconds_of(step, 4)
 
 
 def quiet(model: nn.Module) -> None:

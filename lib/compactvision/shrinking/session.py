@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -71,10 +70,8 @@ class Session:
         """Return the time of one image in a forward pass of the whole network."""
         if "image" not in self.seconds:
             inputs = self.largest[0][:FEWEST_TO_CHOOSE].to(self.example.device)
-            began = time.perf_counter()
             with measure.evaluating(self.model), torch.no_grad():
-                self.model(inputs)
-            self.seconds["image"] = (time.perf_counter() - began) / len(inputs)
+                self.seconds["image"] = seconds_of(lambda: self.model(inputs), 1) / len(inputs)
         return self.seconds["image"]
 
     def value(self, model: nn.Module) -> float:
@@ -110,7 +107,7 @@ class Session:
     def step_seconds(self, model: nn.Module) -> float:
         """Return the time of one training step, reading the batch included; a guess where timing it takes too long."""
         guess = 3 * len(self.largest[0]) * self.image_seconds()
-        if 3 * guess > SHARE_TO_TIME * self.clock.left():
+        if 5 * guess > SHARE_TO_TIME * self.clock.left():
             return guess
         if "reading" not in self.seconds:
             self.seconds["reading"] = self.reading_seconds()
