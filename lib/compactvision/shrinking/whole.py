@@ -88,7 +88,8 @@ def compress(
         steps that all networks can take and stops where the time ends, and what would come later is named as skipped in
         the table. Always made, however short the time: the graph, one plan and its cut, one look at the test batches
         before and one behind it, and the timing of both networks. The end is overrun by no more than the one of these
-        that is under way, or a pass over the test batches; finding a plan for ``latency_ms`` takes its own time.
+        that is under way, or a pass over the test batches, and by a fiftieth to time the rivals; finding a plan for
+        ``latency_ms`` takes its own time.
     epochs : float, optional
         Passes over the training batches in tuning; by default 3, with ``minutes`` as many as there is time for, at most
         20.
