@@ -11,7 +11,7 @@ from compactvision import claims, plots, records
 from compactvision.claims.pages import status_page
 from compactvision.notebooks.sources import notebooks_folder
 from compactvision.plots.escape import as_code, as_html, as_markdown
-from compactvision.records import DataSource, Device, Training
+from compactvision.records import DataSource, Device, Training, dependencies
 from docutils import nodes
 from docutils.core import publish_doctree, publish_string
 from hypothesis import given, settings
@@ -49,7 +49,6 @@ TOML = """
 [chapter]
 title = "A chapter"
 part = "cut"
-files = ["measure/counts.py"]
 paper = "Nobody 2021"
 
 [[claim]]
@@ -130,7 +129,8 @@ def good(book, make_record):
     (book / "claims" / "tiny.toml").write_text(TOML)
     method = records.method_digest(("measure/counts.py",))
     source = DataSource("glyphs", "generated", "00")
-    return make_record([{"a": 1}], method=method, data=[source])
+    depends = dependencies.digests(["measure/counts.py:macs"])
+    return make_record([{"a": 1}], method=method, data=[source], depends=depends)
 
 
 FIELDS = {

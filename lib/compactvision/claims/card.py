@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+from compactvision.claims.origin import origins
 from compactvision.claims.report import Scorecard, row_of
 from compactvision.claims.rules import LEVELS, SYMBOLS, Verdict
 from compactvision.claims.schema import KINDS, PARTS, Chapter
@@ -137,12 +138,14 @@ def _chapter(chapter: Chapter, found: tuple[Verdict, ...], linked: bool) -> str:
     said = "; ".join(f"{kind}: {signs(counted[kind])}" for kind in KINDS if counted[kind].total())
     name = f'<a href="../notebooks/{chapter.slug}.html">{title}</a>' if linked else title
     paper = f". Paper: {as_html(chapter.paper)}" if chapter.paper else ""
+    told = origins(chapter.slug)
+    made = f" Records: {as_html(told)}." if told else ""
     body = "".join(_table(found, kind, chapter) for kind in KINDS if counted[kind].total())
     return (
         f'<details id="claims-{chapter.slug}" name="cv-card" data-part="{chapter.part}">'
         f'<summary><strong>{title}</strong> <span class="cv-left">{len(found)} claims</span> '
         f"<small>{said}</small></summary>\n"
-        f"<p>Chapter: {name}{paper}.</p>{body or '<p>No claims are written down yet.</p>'}</details>"
+        f"<p>Chapter: {name}{paper}.{made}</p>{body or '<p>No claims are written down yet.</p>'}</details>"
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from compactvision import _checks as checks
+from compactvision.claims.origin import OLDER, origins
 from compactvision.claims.rules import LEVELS, SYMBOLS, WORDS, Verdict, verdicts
 from compactvision.claims.schema import Chapter, load, slugs
 from compactvision.plots import Html
@@ -21,7 +22,6 @@ CAPTIONS = {
 }
 _COLUMNS = ("Claim", "Verdict", "Ours", "Paper", "Why")
 NO_NUMBER = "–"
-OLDER = "made by older code"
 
 
 def counts(found: Iterable[Verdict], group: str) -> dict[str, int]:
@@ -140,6 +140,7 @@ class Scorecard:
             chapter.slug: {
                 "title": chapter.title,
                 "part": chapter.part,
+                "records": origins(chapter.slug),
                 "counts": {group: counts(found, group) for group in GROUPS},
                 "claims": [
                     {

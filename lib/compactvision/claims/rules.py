@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from compactvision import _checks as checks
 from compactvision import records
 from compactvision.claims.schema import TRAINED, Chapter, Claim, Rule, load
-from compactvision.records import Record
+from compactvision.records import Record, dependencies
 
 FULL, PARTLY, NO, NOT_RUN = "full", "partly", "no", "not run"
 LEVELS = (FULL, PARTLY, NO, NOT_RUN)
@@ -227,14 +227,16 @@ def verdicts(slug: str, live: Record | None = None) -> list[Verdict]:
         if live is not None and live.profile == profile:
             found[profile] = [live]
         else:
-            shipped = records.load_arms(slug) if profile == TRAINED else [records.load(slug, profile)]
-            found[profile] = [record for record in shipped if record is not None]
+            own = records.load_arms(slug) if profile == TRAINED else [records.load(slug, profile)]
+            found[profile] = [record for record in own if record is not None]
     for record in (record for every in found.values() for record in every):
         refuse_impossible(chapter, record)
+    shipped = [record for every in found.values() for record in every if record is not live]
+    older = {id(record) for record in shipped if is_older(record)}
     judged = []
     for claim in chapter.claims:
         record = _record_for(claim, found[claim.profile])
-        judged.append(judge(claim, record, slug=slug, older=is_older(record, chapter)))
+        judged.append(judge(claim, record, slug=slug, older=id(record) in older))
     return judged
 
 
@@ -265,12 +267,15 @@ def _record_for(claim: Claim, found: list[Record]) -> Record | None:
     return next(iter(found), None)
 
 
-def is_older(record: Record | None, chapter: Chapter) -> bool:
-    """Tell whether a record was made by another state of the method's files than today's."""
+def is_older(record: Record | None) -> bool:
+    """Tell whether what a record stands on is another today than when it was made, and than when it was confirmed.
+
+    A record from before that was noted is older until a run confirms it. An arm's record tells its files itself.
+    """
     if record is None:
         return False
     if record.training is None:
-        return record.method != records.method_digest(chapter.files)
+        return not any(dependencies.changed(depends) == [] for depends in record.grounds)
     try:
         return record.method != records.method_digest(tuple(record.training.files))
     except ValueError:  # one of its files has gone

@@ -6,7 +6,6 @@
     title = "Energy-aware pruning"
     part = "cut"
     paper = "Yeom, Shim and Hwang 2021"         # left out in the book's own chapters
-    files = ["pruning/energy_aware_pruning.py"] # the method, relative to the package
 
     [[claim]]
     id = "cheaper-at-the-same-accuracy"
@@ -131,12 +130,11 @@ class Claim:
 
 @dataclass(frozen=True)
 class Chapter:
-    """A chapter: its title, its part of the book, the files of its method, and its claims."""
+    """A chapter: its title, its part of the book, and its claims."""
 
     slug: str
     title: str
     part: str
-    files: tuple[str, ...]
     claims: tuple[Claim, ...] = field(default=())
     paper: str | None = None
 
@@ -192,10 +190,7 @@ def parse(text: str, path: Path) -> Chapter:
     for name in ("title", "part", "paper"):
         _text(head, name, where)
     _one_of(head, "part", PARTS, where)
-    files = head["files"]
-    if not isinstance(files, list) or not files or not all(isinstance(item, str) and item for item in files):
-        raise ValueError(f"{where}: field 'files' is {files!r}, not a list of paths inside the package")
-    return Chapter(path.stem, head["title"], head["part"], tuple(files), claims, head.get("paper"))
+    return Chapter(path.stem, head["title"], head["part"], claims, head.get("paper"))
 
 
 def claim_of(entry: object, file: str, number: int) -> Claim:
