@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from compactvision import _output as output
 from compactvision import claims, records
+from compactvision.claims.schema import CERTAIN
 from compactvision.queue.options import add_arguments
 from compactvision.records import PROFILES
 from compactvision.shrinking import options
@@ -108,7 +109,7 @@ def _run(asked: argparse.Namespace) -> int:
         print(f"  {name:44} {_value_text(record, name)}")
     found = [v for v in claims.verdicts(asked.slug, record) if v.claim.profile == asked.profile]
     print(f"\n{claims.tables(found)}")
-    return int(any(v.claim.kind == "exact" and v.level in ("partly", "no") for v in found))
+    return int(any(v.claim.kind in CERTAIN and v.level in ("partly", "no") for v in found))
 
 
 def _confirm(asked: argparse.Namespace) -> int:
@@ -160,7 +161,9 @@ def _value_text(record: records.Record, name: str) -> str:
 def _scorecard(asked: argparse.Namespace) -> int:
     card = claims.scorecard()
     if asked.pages is not None:
-        for path in claims.write_pages(asked.pages):
+        from compactvision.queue import board
+
+        for path in (*claims.write_pages(asked.pages), board.write_page(asked.pages)):
             print(path)
     elif asked.json:
         print(card.to_json())

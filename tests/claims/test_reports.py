@@ -51,11 +51,12 @@ def tiny(book, make_record):
     return book
 
 
-def test_a_chapters_table_has_both_groups_with_words_symbols_and_reasons(tiny):
+def test_a_chapters_table_has_a_table_a_kind_with_words_symbols_and_reasons(tiny):
     table = claims.table("tiny")
-    assert table.markup.count("<table") == 2
-    assert "1 reproduced · 1 partly · 1 not reproduced · 1 not run" in table.text
-    assert "1 seen · 0 partly seen · 1 not seen at small scale · 0 not run" in table.text
+    assert table.markup.count("<table") == 3
+    assert "1 reproduced · 0 partly · 0 not reproduced · 0 not run" in table.text
+    assert "0 reproduced · 1 partly · 1 not reproduced · 0 cannot be told · 1 not run" in table.text
+    assert "1 seen · 0 partly seen · 1 not seen at small scale · 0 cannot be told · 0 not run" in table.text
     assert (
         "  ✗ not reproduced: wrong & co (wrong)\n      ours: 1 (1 seed); paper: –; 1 is not equal to 2\n"
     ) in table.text
@@ -76,18 +77,22 @@ def test_bad_verdicts_look_exactly_like_good_ones(tiny):
     assert len({re.sub(r"cv-verdict-[a-z-]+|>[^<>]+<", "", cell) for cell in cells}) == 1
 
 
-def test_the_two_groups_are_counted_apart(tiny):
+def test_the_groups_are_counted_apart(tiny):
     card = claims.scorecard()
-    assert report.counts(card.verdicts, "paper") == {"reproduced": 1, "partly": 1, "not reproduced": 1, "not run": 1}
+    assert report.counts(card.verdicts, "exact") == {"reproduced": 1, "partly": 0, "not reproduced": 0, "not run": 0}
+    assert list(report.counts(card.verdicts, "trained").values()) == [0, 1, 1, 0, 1]
     assert sum(report.counts(card.verdicts, "scaled").values()) == 2
-    paper, scaled = (card.summary(group).markdown.splitlines() for group in ("paper", "scaled"))
-    assert paper[-1] == "| All chapters | 1 | 1 | 1 | 1 |"
-    assert scaled[-1] == "| All chapters | 1 | 0 | 1 | 0 |"
-    assert scaled[2] == "| Chapter | ✓ seen | ◐ partly seen | ✗ not seen at small scale | – not run |"
-    assert card._repr_html_().count("<table") == 4
-    assert str(card).count("All chapters") == card._repr_markdown_().count("All chapters") == 2
+    assert sum(report.counts(card.verdicts, "check").values()) == 0
+    trained, scaled = (card.summary(group).markdown.splitlines() for group in ("trained", "scaled"))
+    assert trained[-1] == "| All chapters | 0 | 1 | 1 | 0 | 1 |"
+    assert scaled[-1] == "| All chapters | 1 | 0 | 1 | 0 | 0 |"
+    assert scaled[2] == (
+        "| Chapter | ✓ seen | ◐ partly seen | ✗ not seen at small scale | ? cannot be told | – not run |"
+    )
+    assert card._repr_html_().count("<table") == 4 + 3
+    assert str(card).count("All chapters") == card._repr_markdown_().count("All chapters") == 4
     content = json.loads(card.to_json())["tiny"]
-    assert content["counts"]["scaled"] == {"seen": 1, "partly seen": 0, "not seen at small scale": 1, "not run": 0}
+    assert list(content["counts"]["scaled"].values()) == [1, 0, 1, 0, 0]
     assert [one["verdict"] for one in content["claims"]][:2] == ["reproduced", "not reproduced"]
 
 
@@ -266,3 +271,16 @@ def test_a_sentence_that_leans_on_the_one_before_comes_last(book, make_record):
     )
     chosen = {verdict.claim.id for verdict in folded.that_matter(claims.verdicts("many"))}
     assert chosen == {"c2", "c3", "c4", "c5", "c6"}
+
+
+def test_checks_of_the_book_stand_folded_and_are_counted_apart(book, make_record):
+    _many(book, make_record, [("ours", "target = 1", None)] * 8)
+    path = book / "claims" / "many.toml"
+    path.write_text(path.read_text().replace('kind = "exact"', 'kind = "check"', 2))
+    found = claims.verdicts("many")
+    assert not {"c0", "c1"} & {verdict.claim.id for verdict in folded.that_matter(found)}
+    markup = claims.table("many").markup
+    assert "5 of 6 claims: the paper" in markup
+    assert "All 6 claims and 2 checks, each with its verdict" in markup
+    assert "<p>Checks: 2 held.</p>" in markup
+    assert '<span class="cv-verdict cv-verdict-held">✓ held</span>' in markup

@@ -61,7 +61,7 @@ def test_a_comparison_needs_three_seeds_unless_it_is_exact_or_deterministic():
         ('text = "It is cheap."\n', "", ["claim 'cheap'", "'text'", "missing"]),
         ('refuted_by = "It is not."\n', "", ["claim 'cheap'", "'refuted_by'", "missing"]),
         ('unit = "%"', 'unit = "%"\ncolour = "red"', ["claim 'cheap'", "unknown field 'colour'"]),
-        ('kind = "scaled"', 'kind = "guess"', ["claim 'cheap'", "'kind'", "'guess'", "exact, scaled, trained"]),
+        ('kind = "scaled"', 'kind = "guess"', ["claim 'cheap'", "'kind'", "'guess'", "exact, trained, scaled, check"]),
         ('profile = "quick"', 'profile = "slow"', ["claim 'cheap'", "'profile'", "'slow'"]),
         (
             'kind = "scaled"\nprofile = "quick"',

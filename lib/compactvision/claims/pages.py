@@ -37,10 +37,12 @@ def _listed(chapter: Chapter) -> bool:
     return toc is not None and toc.is_file() and f"notebooks/{chapter.slug}" in read_text(toc)
 
 
-def _title(chapter: Chapter) -> str:
-    if _listed(chapter) and not re.search(r"[`<>\\\n]", chapter.title):  # of what the text of a role cannot say
-        return f"{{doc}}`{chapter.title} </notebooks/{chapter.slug}>`"
-    return as_markdown(chapter.title)
+def chapter_link(chapter: Chapter, title: str | None = None) -> str:
+    """Return a chapter's title, or another text, in MyST Markdown: a link where the book has the chapter."""
+    title = chapter.title if title is None else title
+    if _listed(chapter) and not re.search(r"[`<>\\\n]", title):  # of what the text of a role cannot say
+        return f"{{doc}}`{title} </notebooks/{chapter.slug}>`"
+    return as_markdown(title)
 
 
 def scorecard_page(card: Scorecard | None = None) -> str:
@@ -67,7 +69,11 @@ def status_page() -> str:
         rows += [_status_row(name, record) for name, record in arms.items()]
         found |= arms
         columns = ("Profile", "State", "Made", "Commit", "Device", "Versions", "Seeds", "Seconds a seed", "Memory")
-        parts += [f"## {as_markdown(chapter.title)}", f"Chapter: {_title(chapter)}.", markdown_table(rows, columns)]
+        parts += [
+            f"## {as_markdown(chapter.title)}",
+            f"Chapter: {chapter_link(chapter)}.",
+            markdown_table(rows, columns),
+        ]
         sources = {(s.name, s.provenance, s.digest) for record in found.values() if record for s in record.data}
         parts += [
             f"- Data {as_code(name)}: {as_markdown(origin)} (SHA-256 {as_code(digest[:12])})"

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from compactvision import records
+from compactvision.claims import schema
 from compactvision.records import Device, Record
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def against_record(run: Run) -> str:
     if record is None:
         return f"There is no {run.profile} record of {run.slug} yet; `{command}` makes it."
     strict = bool(os.environ.get(STRICT))
-    exact = {name for claim in run.chapter.claims if claim.kind == "exact" for name in claim.rule.names}
+    exact = {name for claim in run.chapter.claims if claim.kind in schema.CERTAIN for name in claim.rule.names}
     problems: list[str] = []
     notes: dict[str, str] = {}
     for name, band in run.bands.items():

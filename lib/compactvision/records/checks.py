@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 PROFILES = ("quick", "full")
 KINDS = ("trained", "scaled", "dry")
 LARGEST = 1e100  # of a number; statistics over seeds stay finite
+LONGEST = 100  # of a name
 CLOCKS = timedelta(days=1)  # by which clocks of machines may differ
 _SLUG = re.compile(r"[a-z][a-z0-9_]{0,99}")
 _ARM = re.compile(r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*")
@@ -100,6 +101,8 @@ def _of_origin(record: Record) -> Iterator[str]:
             yield f"field 'data' holds {source!r}, whose fields are not all text"
     if not isinstance(record.bands, dict):
         yield f"field 'bands' is {record.bands!r}, not numbers by name"
+    if record.credit is not None and not (_is_text(record.credit) and len(record.credit) <= LONGEST):
+        yield f"field 'credit' is {record.credit!r:.80}, not a name of at most {LONGEST} letters"
     if record.training is not None:
         yield from _of_training(record.training)
     if record.depends is not None and not _are_digests(record.depends):

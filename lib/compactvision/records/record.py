@@ -126,6 +126,8 @@ class Record:
         None for records from before that was noted.
     confirmed : Confirmed or None
         The latest run that gave its values again.
+    credit : str or None
+        Who ran it, where it was somebody outside this book.
     """
 
     slug: str
@@ -143,6 +145,7 @@ class Record:
     training: Training | None = None
     depends: dict[str, str] | None = None
     confirmed: Confirmed | None = None
+    credit: str | None = None
 
     def __post_init__(self) -> None:
         problem = _kind_problem(self) or first_problem(self)

@@ -34,7 +34,7 @@ def to_json(record: Record) -> str:
     content = {"schema": SCHEMA, **asdict(record)}
     if record.training is None:
         del content["training"]
-    for name in ("depends", "confirmed"):
+    for name in ("depends", "confirmed", "credit"):
         if content[name] is None:
             del content[name]
     if record.depends is not None:
@@ -78,6 +78,7 @@ def from_json(text: str, where: str) -> Record:
     content["runs"] = [_build(SeedRun, run, f"{where}: run {i}") for i, run in enumerate(content["runs"])]
     content["data"] = [_build(DataSource, item, f"{where}: data {i}") for i, item in enumerate(content["data"])]
     content["device"] = _build(Device, content.get("device"), f"{where}: device")
+    content.setdefault("credit", None)
     training = content.setdefault("training", None)
     if training is not None:
         content["training"] = _build(Training, training, f"{where}: training")
