@@ -5,13 +5,16 @@ import itertools
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from compactvision import compress, measure, shrinking, surgery, training
+from compactvision.shrinking import timing
 from compactvision.shrinking.clock import Clock
 from compactvision.shrinking.journal import Journal
+from compactvision.shrinking.rivals import InFormat
 from compactvision.shrinking.session import Session
 from torch import nn
 
@@ -213,6 +216,19 @@ def test_a_rival_that_was_dropped_is_measured_where_time_is_left_after_all(model
     for name in ("random", "random_tuned", "whole_tuned"):
         assert (report[name].metric is not None) == (later < 1)
         assert later < 1 or report[name].remark == "skipped: its time went into the small network"
+
+
+@pytest.mark.parametrize(("left", "asked"), [(-0.1, True), (-0.3, False)])
+def test_rivals_are_timed_where_that_overruns_the_time_by_little(model, train, test, monkeypatch, left, asked):
+    session = Session(model, train, test, measure.accuracy, F.cross_entropy, Clock(1), None, 0.02, 0, print, False)
+    for stage in ("whole", "tuned", "bf16"):
+        session.put(stage, stage, metric=1.0, **session.counted(model))
+    monkeypatch.setattr(Clock, "left", lambda self: left)
+    monkeypatch.setattr(timing, "seconds", lambda session, beside: 1.0)  # a fiftieth of the minute is 1.2 seconds
+    timing.timed(session, model, SimpleNamespace(networks={"bf16": InFormat(model, torch.bfloat16)}))
+    assert session.rows["whole"].ms is not None
+    assert session.rows["tuned"].ms is not None
+    assert (session.rows["bf16"].ms is not None) == asked
 
 
 def test_a_step_that_takes_long_to_time_is_guessed(model, train, test, monkeypatch):
