@@ -17,7 +17,7 @@ SEEDS ?= 0 1 2
 export MPLBACKEND ?= Agg
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help setup teach book generated test lint unit notebooks-test pages-test notebooks quick full baselines small-cells awkward dragged-cut gpu-queue gpu-status benchmark fuzz mutants lock repository clean
+.PHONY: help setup teach book generated test lint unit notebooks-test pages-test notebooks quick full confirm baselines small-cells awkward dragged-cut gpu-queue gpu-status benchmark fuzz mutants lock repository clean
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ quick: $(STAMP) ## make the quick record of a chapter: make quick SLUG=foundatio
 
 full: $(STAMP) ## make the full record of a chapter: make full SLUG=...
 	$(BIN)/python -m compactvision run $(or $(SLUG),$(error name the chapter: make full SLUG=foundations)) --profile full --seeds $(SEEDS) --save
+
+confirm: $(STAMP) ## run one recorded seed with today's code and compare (SLUG=... for one; PROFILE=full)
+	$(BIN)/python -m compactvision confirm $(SLUG) --profile $(or $(PROFILE),quick)
 
 baselines: $(STAMP) ## train the networks that the chapters cut (NAME=... for one)
 	$(BIN)/python -m compactvision.baselines $(NAME)

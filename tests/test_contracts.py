@@ -3,7 +3,6 @@
 import tomllib
 
 from compactvision.claims import schema
-from compactvision.records.provenance import method_files
 
 
 def test_the_method_of_every_paper_is_in_the_contract(repo):
@@ -20,11 +19,3 @@ def test_the_method_of_every_paper_is_in_the_contract(repo):
     assert set(independent["modules"]) >= methods
     named = [package.parent / name.replace(".", "/") for name in independent["modules"]]  # some before their chapter
     assert [path for path in named if not path.is_dir() and not path.with_suffix(".py").is_file()] == []
-
-
-def test_a_chapter_counts_its_own_method_among_the_files_behind_its_numbers(repo):
-    package = repo / "lib" / "compactvision"
-    own = {slug: [*package.glob(f"*/{slug}.py"), *package.glob(f"*/{slug}/[!_]*.py")] for slug in schema.slugs()}
-    forgotten = {slug: set(paths) - set(method_files(schema.load(slug).files)) for slug, paths in own.items()}
-    assert sum(map(len, own.values())) >= 8
-    assert {slug: paths for slug, paths in forgotten.items() if paths} == {}

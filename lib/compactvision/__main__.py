@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from compactvision import _output as output
 from compactvision import claims, records
+from compactvision.claims.schema import CERTAIN
 from compactvision.queue.options import add_arguments
 from compactvision.records import PROFILES
 from compactvision.shrinking import options
@@ -39,6 +40,12 @@ def _parser() -> argparse.ArgumentParser:
     where = run.add_mutually_exclusive_group()
     where.add_argument("--save", action="store_true", help="write the record to its place in the repository")
     where.add_argument("--record", type=Path, metavar="PATH", help="write the record to this file")
+
+    confirm = commands.add_parser("confirm", help="run one recorded seed with today's code and compare")
+    confirm.add_argument("slugs", metavar="SLUG", nargs="*")
+    confirm.add_argument("--profile", default="quick", choices=PROFILES)
+    confirm.add_argument("--seed", type=int, help="default: the first of the record")
+    confirm.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
 
     card = commands.add_parser("scorecard", help="every claim and its verdict")
     form = card.add_mutually_exclusive_group()
@@ -102,7 +109,31 @@ def _run(asked: argparse.Namespace) -> int:
         print(f"  {name:44} {_value_text(record, name)}")
     found = [v for v in claims.verdicts(asked.slug, record) if v.claim.profile == asked.profile]
     print(f"\n{claims.tables(found)}")
-    return int(any(v.claim.kind == "exact" and v.level in ("partly", "no") for v in found))
+    return int(any(v.claim.kind in CERTAIN and v.level in ("partly", "no") for v in found))
+
+
+def _confirm(asked: argparse.Namespace) -> int:
+    from compactvision.experiment.collect import RunError
+    from compactvision.experiment.confirm import confirm
+    from compactvision.records.places import in_checkout
+
+    if not in_checkout():
+        raise ValueError("confirm: the package is not in a clone of the book, where its records lie")
+    slugs = asked.slugs or [slug for slug in claims.slugs() if records.load(slug, asked.profile)]
+    status = 0
+    for slug in slugs:
+        try:
+            found = confirm(slug, profile=asked.profile, seed=asked.seed, device=asked.device, say=_say)
+        except RunError as error:  # the other chapters are worth their time
+            _say(f"{slug} ({asked.profile}): not confirmed: {error}")
+            status = 1
+            continue
+        for line in found.lines():
+            print(f"  {line}")
+        result = f"{len(found.differ)} values differ, the record stays as it was" if found.differ else "confirmed"
+        _say(f"{slug} ({asked.profile}): {found.compared} values compared; {result}")
+        status = 1 if found.differ else status
+    return status
 
 
 def _refuse_unwritable(path: Path) -> None:
@@ -130,7 +161,9 @@ def _value_text(record: records.Record, name: str) -> str:
 def _scorecard(asked: argparse.Namespace) -> int:
     card = claims.scorecard()
     if asked.pages is not None:
-        for path in claims.write_pages(asked.pages):
+        from compactvision.queue import board
+
+        for path in (*claims.write_pages(asked.pages), board.write_page(asked.pages)):
             print(path)
     elif asked.json:
         print(card.to_json())
@@ -244,6 +277,7 @@ COMMANDS = {
     "shrink": _shrink,
     "list": _list,
     "run": _run,
+    "confirm": _confirm,
     "scorecard": _scorecard,
     "data": _data,
     "versions": _versions,

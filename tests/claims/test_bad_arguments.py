@@ -176,7 +176,7 @@ def test_tables_of_verdicts(found):
         claims.report.tables(found)
 
 
-@pytest.mark.parametrize("group", [*OBJECTS, "", "papers"])
+@pytest.mark.parametrize("group", [*OBJECTS, "", "paper"])
 def test_groups_of_a_scorecard(group):
-    with pytest.raises(ValueError, match=r"^group must be one of paper, scaled, got "):
+    with pytest.raises(ValueError, match=r"^group must be one of exact, trained, scaled, check, got "):
         claims.Scorecard(()).summary(group)

@@ -11,7 +11,7 @@ from compactvision import claims, plots, records
 from compactvision.claims.pages import status_page
 from compactvision.notebooks.sources import notebooks_folder
 from compactvision.plots.escape import as_code, as_html, as_markdown
-from compactvision.records import DataSource, Device, Training
+from compactvision.records import DataSource, Device, Training, dependencies
 from docutils import nodes
 from docutils.core import publish_doctree, publish_string
 from hypothesis import given, settings
@@ -49,7 +49,6 @@ TOML = """
 [chapter]
 title = "A chapter"
 part = "cut"
-files = ["measure/counts.py"]
 paper = "Nobody 2021"
 
 [[claim]]
@@ -130,7 +129,8 @@ def good(book, make_record):
     (book / "claims" / "tiny.toml").write_text(TOML)
     method = records.method_digest(("measure/counts.py",))
     source = DataSource("glyphs", "generated", "00")
-    return make_record([{"a": 1}], method=method, data=[source])
+    depends = dependencies.digests(["measure/counts.py:macs"])
+    return make_record([{"a": 1}], method=method, data=[source], depends=depends)
 
 
 FIELDS = {
@@ -180,7 +180,7 @@ def test_every_field_of_a_claim_is_text_on_every_page(good, book, text):
         _, tree = shown(claims.scorecard_page(), own=('<div class="cv-table cv-overview"', '<div id="cv-card">'))
         soup = BeautifulSoup("".join(node.astext() for node in tree.findall(nodes.raw)), "html.parser")
         assert " ".join(as_html(text).split()) in " ".join(str(soup).split()) or as_shown(text) in soup.get_text(), name
-        assert {len(row.find_all(["td", "th"])) for row in soup.find_all("tr")} == {5}, name
+        assert {len(row.find_all(["td", "th"])) for row in soup.find_all("tr")} == {5, 6}, name
         assert [len(soup.find_all(tag)) for tag in ("script", "img", "iframe", "h2")] == [1, 0, 0, 0], name
         shown(status_page())
         markup = claims.table("tiny").markup

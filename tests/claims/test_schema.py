@@ -11,7 +11,6 @@ HEAD = """
 [chapter]
 title = "A chapter"
 part = "cut"
-files = ["measure"]
 paper = "Nobody 2021"
 """
 CLAIM = """
@@ -36,7 +35,7 @@ def read(text: str):
 def test_a_file_is_read_field_by_field():
     chapter = read(HEAD + CLAIM)
     assert (chapter.slug, chapter.title, chapter.part) == ("some_slug", "A chapter", "cut")
-    assert (chapter.files, chapter.paper) == (("measure",), "Nobody 2021")
+    assert chapter.paper == "Nobody 2021"
     claim = chapter.claims[0]
     assert (claim.id, claim.kind, claim.profile, claim.paper) == ("cheap", "scaled", "quick", 0.9413)
     assert (claim.convention, claim.unit, claim.refuted_by) == ("macs", "%", "It is not.")
@@ -62,7 +61,7 @@ def test_a_comparison_needs_three_seeds_unless_it_is_exact_or_deterministic():
         ('text = "It is cheap."\n', "", ["claim 'cheap'", "'text'", "missing"]),
         ('refuted_by = "It is not."\n', "", ["claim 'cheap'", "'refuted_by'", "missing"]),
         ('unit = "%"', 'unit = "%"\ncolour = "red"', ["claim 'cheap'", "unknown field 'colour'"]),
-        ('kind = "scaled"', 'kind = "guess"', ["claim 'cheap'", "'kind'", "'guess'", "exact, scaled, trained"]),
+        ('kind = "scaled"', 'kind = "guess"', ["claim 'cheap'", "'kind'", "'guess'", "exact, trained, scaled, check"]),
         ('profile = "quick"', 'profile = "slow"', ["claim 'cheap'", "'profile'", "'slow'"]),
         (
             'kind = "scaled"\nprofile = "quick"',
@@ -72,7 +71,7 @@ def test_a_comparison_needs_three_seeds_unless_it_is_exact_or_deterministic():
         ('kind = "scaled"', 'kind = "trained"', ["claim 'cheap'", "'kind' and 'profile'"]),
         ('part = "cut"', 'part = "saw"', ["chapter", "'part'", "'saw'"]),
         ('title = "A chapter"\n', "", ["chapter", "'title'", "missing"]),
-        ('files = ["measure"]', "files = []", ["chapter", "'files'"]),
+        ('part = "cut"', 'part = "cut"\nfiles = ["measure"]', ["chapter", "unknown field 'files'"]),
         ('id = "cheap"', 'id = "Not so cheap"', ["claim 'Not so cheap'", "'id'"]),
         ('id = "cheap"', "id = 3", ["claim 1", "'id'", "3"]),
         ('source = "abstract"', 'source = " "', ["claim 'cheap'", "'source'"]),

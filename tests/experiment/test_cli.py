@@ -37,7 +37,7 @@ def test_a_run_prints_values_and_verdicts(capsys, tmp_path):
 def test_three_seeds_decide_a_comparison_and_are_saved(capsys, book):
     assert cli.main(["run", "tiny", "--seeds", "0", "1", "2", "--save"]) == 0
     text = capsys.readouterr().out
-    assert "11.0 ± 1.0 points (3 seeds)" in text
+    assert "11.0 ± 1.0 points (3 seeds; detectable: 1.7 points)" in text
     assert "1 seen · 0 partly seen" in text
     record = records.load("tiny", "quick")
     assert record.seeds == [0, 1, 2]
@@ -141,9 +141,11 @@ def test_the_scorecard_in_its_forms(capsys, tmp_path):
     assert cli.main(["scorecard", "--markdown"]) == 0
     assert capsys.readouterr().out.startswith("Of 1 exact claims ")
     assert cli.main(["scorecard", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["tiny"]["counts"]["paper"]["not run"] == 2
+    counts = json.loads(capsys.readouterr().out)["tiny"]["counts"]
+    assert [counts[kind]["not run"] for kind in ("exact", "trained")] == [1, 1]
     assert cli.main(["scorecard", "--pages", str(tmp_path / "pages")]) == 0
     assert sorted(path.name for path in (tmp_path / "pages").iterdir()) == [
+        "board.md",
         "running_picture.md",
         "scorecard.md",
         "standing.md",

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from compactvision import claims, notebooks
+from compactvision.notebooks.stored import before_noting
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 STORED = sorted(FOLDER.glob("*.ipynb"))
@@ -21,3 +22,8 @@ def test_stored_outputs_are_fresh(path):
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
 def test_notebooks_are_in_form(path):
     assert notebooks.problems(path) == []
+
+
+def test_only_outputs_from_before_it_was_noted_what_runs_name_files():
+    stored = {path.stem: notebooks.read(path)["metadata"].get("compactvision", {}) for path in STORED}
+    assert set(before_noting()) <= {slug for slug, own in stored.items() if "depends" not in own}

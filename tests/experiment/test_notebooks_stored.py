@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 
 import pytest
-from compactvision import notebooks, records
+from compactvision import notebooks
+from compactvision.records import dependencies
 
 
 @pytest.fixture
@@ -19,8 +20,8 @@ def executed(path) -> Path:
     notebook = notebooks.read(path)
     for number, cell in enumerate(notebooks.code_cells(notebook), start=1):
         cell["execution_count"] = number
-    digests = {"code": notebooks.code_digest(notebook), "package": records.text_digest(("measure",))}
-    notebook["metadata"]["compactvision"] = digests
+    depends = dependencies.digests(["measure/counts.py:macs", "text:measure/counts.py:macs"])
+    notebook["metadata"]["compactvision"] = {"code": notebooks.code_digest(notebook), "depends": depends}
     path.write_text(json.dumps(notebook))
     return path
 
@@ -46,10 +47,10 @@ def test_execution_stores_outputs_digests_and_no_traces(path, edit):
     assert 'role="img" aria-label="A line from 0.5 down to 0.25."' in svg
     assert "".join(cells[4]["outputs"][0]["data"]["text/plain"]).startswith("Figure: Does the curve fall?")
     assert "<caption>What was logged</caption>" in "".join(cells[5]["outputs"][0]["data"]["text/html"])
-    assert notebook["metadata"]["compactvision"] == {
-        "code": notebooks.code_digest(notebooks.read(path)),
-        "package": records.text_digest(("measure",)),
-    }
+    stored = notebook["metadata"]["compactvision"]
+    assert stored["code"] == notebooks.code_digest(notebooks.read(path))
+    assert {"experiment/run.py:start", "experiment/run.py:Run.log"} <= set(stored["depends"])
+    assert not any(name.startswith(("claims:", "notebook:", "plots/")) for name in stored["depends"])
     assert notebook["metadata"]["language_info"] == {"name": "python"}
     assert all(set(cell["metadata"]) <= {"tags"} for cell in notebook["cells"])
     assert notebooks.stale(path) is None
@@ -113,8 +114,9 @@ def test_stale_tells_code_and_method_apart(executed, edit, monkeypatch):
     edit(executed, 1, "print('another set-up cell')")
     assert notebooks.stale(executed) is None
     with monkeypatch.context() as patch:
-        patch.setattr(records, "text_digest", lambda files: "other")
-        assert "the method behind tiny.ipynb has changed" in notebooks.stale(executed)
+        patch.setattr(dependencies, "today", lambda name: "other")
+        told = notebooks.stale(executed)
+    assert told.startswith("what ran behind tiny.ipynb has changed since its cells were executed (measure/counts")
     edit(executed, 5, "x = 1")
     assert notebooks.stale(executed).startswith("the code cells of tiny.ipynb have changed")
     change(executed, lambda notebook, cells: notebook["metadata"].pop("compactvision"))

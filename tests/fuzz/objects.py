@@ -131,7 +131,7 @@ def number() -> str:
     return next(name for name in record().names if isinstance(record().values(name)[0], float))
 
 
-def claim() -> claims.schema.Claim:
+def claim() -> claims.Claim:
     """Its first claim."""
     return claims.load(CHAPTER).claims[0]
 

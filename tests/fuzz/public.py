@@ -24,7 +24,7 @@ LEFT_OUT = {
     "training.state.Callback": "hooks that do nothing",
     "training.losses.NonFiniteLoss": "raised, not called",
     "training.schedules.Rates": "made by fit",
-    "claims.schema.Claim": "read from claims/*.toml, whose reader checks it",
+    "claims.claim": "read from claims/*.toml, whose reader checks it",
     "claims.pages.write_pages": "reads all records of the book, for seconds; its command line is tested",
     "chapter.log_picture": "times networks for seconds; what it calls is called",
     "models.cells.costs.Cost": "a named tuple, made by cost",

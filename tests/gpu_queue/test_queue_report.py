@@ -21,7 +21,6 @@ TINY = """
 [chapter]
 title = "A chapter"
 part = "cut"
-files = ["measure"]
 
 [[claim]]
 id = "as-trained"

@@ -3,18 +3,20 @@
 One file a chapter, ``claims/<slug>.toml``; its form is described in :mod:`compactvision.claims.schema`.
 """
 
+from compactvision.claims.decision import decide
 from compactvision.claims.folded import table
 from compactvision.claims.pages import scorecard_page, status_page, write_pages
 from compactvision.claims.picture import picture_page
 from compactvision.claims.report import Scorecard, scorecard, tables
-from compactvision.claims.rules import Verdict, decide, judge, verdicts
-from compactvision.claims.schema import Chapter, Claim, Rule, load, slugs
+from compactvision.claims.rules import Verdict, judge, verdicts
+from compactvision.claims.schema import Chapter, Claim, Rule, Statement, load, slugs
 
 __all__ = [
     "Chapter",
     "Claim",
     "Rule",
     "Scorecard",
+    "Statement",
     "Verdict",
     "decide",
     "judge",

@@ -8,20 +8,18 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from compactvision.claims.report import Scorecard, row_of
-from compactvision.claims.rules import LEVELS, SYMBOLS, Verdict
-from compactvision.claims.schema import KINDS, PARTS, Chapter
+from compactvision.claims.decision import LEVELS
+from compactvision.claims.origin import origins
+from compactvision.claims.report import CAPTIONS, GROUPS, Scorecard, row_of
+from compactvision.claims.rules import SYMBOLS, Verdict
+from compactvision.claims.schema import PARTS, Chapter
 from compactvision.claims.standing import by_kind, signs, standing, words
 from compactvision.plots import Html
 from compactvision.plots.escape import as_html
 
+_HEADS = {"exact": "Exact", "trained": "Trained", "scaled": "Scaled", "check": "Checks"}
 _COLUMNS = ("Claim", "Verdict", "Ours", "Paper", "Why")
-_LEVEL_WORDS = dict(zip(LEVELS, ("held", "in part", "did not hold", "not run"), strict=True))
-KIND_CAPTIONS = {
-    "exact": "Exact claims: counts, identities, closed forms",
-    "scaled": "Scaled claims: the effect on a smaller task or schedule",
-    "trained": "Trained claims: the paper's network, data and schedule",
-}
+LEVEL_WORDS = dict(zip(LEVELS, ("held", "in part", "did not hold", "cannot be told", "not run"), strict=True))
 SCRIPT = """
 (function (root) {
   const choices = [...root.querySelectorAll("select")];
@@ -86,16 +84,16 @@ def page(card: Scorecard, listed: frozenset[str]) -> str:
 
 
 def _overview(card: Scorecard) -> str:
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("Chapter", "Part", "Exact", "Scaled", "Trained"))
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("Chapter", "Part", *_HEADS.values()))
     lines = []
     for chapter, found in card.chapters:
         counted = by_kind(found)
-        cells = "".join(f"<td>{_signs(counted[kind], kind)}</td>" for kind in KINDS)
+        cells = "".join(f"<td>{_signs(counted[kind], kind)}</td>" for kind in GROUPS)
         link = f'<a href="#claims-{chapter.slug}">{as_html(chapter.title)}</a>'
         lines.append(f'<tr><th scope="row">{link}</th><td>{chapter.part}</td>{cells}</tr>')
     counted = by_kind(card.verdicts)
-    total = "".join(f"<td>{_signs(counted[kind], kind)}</td>" for kind in KINDS)
-    key = " · ".join(f"{SYMBOLS[level]} {word}" for level, word in _LEVEL_WORDS.items())
+    total = "".join(f"<td>{_signs(counted[kind], kind)}</td>" for kind in GROUPS)
+    key = " · ".join(f"{SYMBOLS[level]} {word}" for level, word in LEVEL_WORDS.items())
     return (
         f'<div class="cv-table cv-overview" role="region" aria-label="Claims by chapter and kind" tabindex="0">'
         f'<table class="table"><caption>Claims by chapter and kind: {key}</caption><thead><tr>{head}</tr></thead>'
@@ -106,7 +104,8 @@ def _overview(card: Scorecard) -> str:
 def _signs(counted: Counter[str], kind: str) -> str:
     if not counted.total():
         return ""
-    return f'<span role="img" aria-label="{words(counted, kind)}">{signs(counted)}</span>'
+    kept = re.sub(r"(\d) ", r"\1&nbsp;", signs(counted))  # a number and its sign on one line
+    return f'<span role="img" aria-label="{words(counted, kind)}">{kept}</span>'
 
 
 def _claims(card: Scorecard, listed: frozenset[str]) -> str:
@@ -116,10 +115,10 @@ def _claims(card: Scorecard, listed: frozenset[str]) -> str:
 
 def _filters(card: Scorecard) -> str:
     present = {chapter.part for chapter, _ in card.chapters}
-    levels = [(level.replace(" ", "-"), f"{SYMBOLS[level]} {word}") for level, word in _LEVEL_WORDS.items()]
+    levels = [(level.replace(" ", "-"), f"{SYMBOLS[level]} {word}") for level, word in LEVEL_WORDS.items()]
     fields = {
         "level": ("Verdict", levels),
-        "kind": ("Kind", [(kind, kind) for kind in KINDS]),
+        "kind": ("Kind", [(kind, kind) for kind in GROUPS]),
         "part": ("Part", [(part, part) for part in PARTS if part in present]),
     }
     boxes = "".join(
@@ -134,21 +133,23 @@ def _filters(card: Scorecard) -> str:
 def _chapter(chapter: Chapter, found: tuple[Verdict, ...], linked: bool) -> str:
     counted = by_kind(found)
     title = as_html(chapter.title)
-    said = "; ".join(f"{kind}: {signs(counted[kind])}" for kind in KINDS if counted[kind].total())
+    said = "; ".join(f"{kind}: {signs(counted[kind])}" for kind in GROUPS if counted[kind].total())
     name = f'<a href="../notebooks/{chapter.slug}.html">{title}</a>' if linked else title
     paper = f". Paper: {as_html(chapter.paper)}" if chapter.paper else ""
-    body = "".join(_table(found, kind, chapter) for kind in KINDS if counted[kind].total())
+    told = origins(chapter.slug)
+    made = f" Records: {as_html(told)}." if told else ""
+    body = "".join(_table(found, kind, chapter) for kind in GROUPS if counted[kind].total())
     return (
         f'<details id="claims-{chapter.slug}" name="cv-card" data-part="{chapter.part}">'
         f'<summary><strong>{title}</strong> <span class="cv-left">{len(found)} claims</span> '
         f"<small>{said}</small></summary>\n"
-        f"<p>Chapter: {name}{paper}.</p>{body or '<p>No claims are written down yet.</p>'}</details>"
+        f"<p>Chapter: {name}{paper}.{made}</p>{body or '<p>No claims are written down yet.</p>'}</details>"
     )
 
 
 def _table(found: tuple[Verdict, ...], kind: str, chapter: Chapter) -> str:
     own = [verdict for verdict in found if verdict.claim.kind == kind]
-    caption = as_html(f"{KIND_CAPTIONS[kind]}: {words(by_kind(own)[kind], kind)}")
+    caption = as_html(f"{CAPTIONS[kind]}: {words(by_kind(own)[kind], kind)}")
     head = "".join(f'<th scope="col">{name}</th>' for name in _COLUMNS)
     return (
         f'<div class="cv-table" role="region" aria-label="{as_html(chapter.title)}, {kind}" tabindex="0">'

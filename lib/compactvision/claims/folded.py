@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
+from compactvision.claims.decision import FULL, NO, PARTLY
 from compactvision.claims.report import rows_table, tables
-from compactvision.claims.rules import FULL, NO, PARTLY, Verdict, verdicts
+from compactvision.claims.rules import Verdict, verdicts
 from compactvision.claims.standing import by_kind, words
 from compactvision.plots import Html
 from compactvision.plots.escape import as_html, as_markdown
@@ -25,13 +26,13 @@ def _weight(verdict: Verdict) -> tuple[bool, bool, bool, bool]:
 
 
 def that_matter(found: list[Verdict]) -> list[Verdict]:
-    """Return the claims that stand open, in the order in which they are written.
+    """Return the claims that stand open, in the order in which they are written; checks of the book's own are none.
 
     Sentences that lean on the claim before come last; what the paper prints comes before what its abstract says. Of
     five, three at most did not hold or held in part: these are chosen first, those that held fill up.
     """
-    failed = sorted((v for v in found if v.level in (NO, PARTLY)), key=_weight)
-    held = sorted((v for v in found if v.level == FULL), key=_weight)
+    failed = sorted((v for v in found if v.level in (NO, PARTLY) and v.claim.kind != "check"), key=_weight)
+    held = sorted((v for v in found if v.level == FULL and v.claim.kind != "check"), key=_weight)
     chosen = failed[: max(FAILED, MOST - len(held))]
     chosen += held[: MOST - len(chosen)]
     ids = {verdict.claim.id for verdict in chosen[:MOST]}
@@ -53,10 +54,13 @@ def table(slug: str) -> Html:
     few = that_matter(found)
     if len(found) <= MOST + 1 or not few:
         return every
-    totals = [f"{kind.capitalize()} claims: {words(of, kind)}." for kind, of in by_kind(found).items() if of]
-    caption = f"{len(few)} of {len(found)} claims: the paper's own numbers and statements first"
+    names = {"exact": "Exact claims", "trained": "Trained claims", "scaled": "Scaled claims", "check": "Checks"}
+    totals = [f"{names[kind]}: {words(of, kind)}." for kind, of in by_kind(found).items() if of]
+    own = sum(verdict.claim.kind == "check" for verdict in found)
+    papers = len(found) - own
+    caption = f"{len(few)} of {papers} claims: the paper's own numbers and statements first"
     shown = rows_table(few, caption)
-    fold = f"All {len(found)} claims, each with its verdict"
+    fold = f"All {papers} claims{f' and {own} checks' if own else ''}, each with its verdict"
     paragraphs = "".join(f"<p>{as_html(line)}</p>" for line in totals)
     folded = f'<details class="cv-claims"><summary>{fold}</summary>\n{every.markup}\n</details>'
     markup = "\n".join([paragraphs, shown.markup, folded])

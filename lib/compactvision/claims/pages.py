@@ -9,8 +9,9 @@ from statistics import fmean
 from compactvision import records
 from compactvision.claims import templates, verdict_log
 from compactvision.claims.card import page as card_page
+from compactvision.claims.origin import OLDER, origin
 from compactvision.claims.picture import picture_page
-from compactvision.claims.report import OLDER, Scorecard, scorecard
+from compactvision.claims.report import Scorecard, scorecard
 from compactvision.claims.rules import is_older
 from compactvision.claims.schema import TRAINED, Chapter, load, slugs
 from compactvision.claims.standing import standing
@@ -23,7 +24,9 @@ from compactvision.records.texts import read_text, write_text
 
 SHIPPED = (TRAINED, "scaled")  # kinds of arms whose records are worth keeping
 _STATUS_NOTE = (
-    f"A record {OLDER} keeps its numbers and says so here: a file of its method has changed since it was made."
+    f"A record {OLDER} keeps its numbers and says so here: something that ran for it is another today, or it was made "
+    "before that was noted. One that is confirmed was run again for one of its seeds, at the commit named, and gave "
+    "its values: exact ones to 1e-6, others within the spread over its seeds or two points."
 )
 
 
@@ -34,10 +37,12 @@ def _listed(chapter: Chapter) -> bool:
     return toc is not None and toc.is_file() and f"notebooks/{chapter.slug}" in read_text(toc)
 
 
-def _title(chapter: Chapter) -> str:
-    if _listed(chapter) and not re.search(r"[`<>\\\n]", chapter.title):  # of what the text of a role cannot say
-        return f"{{doc}}`{chapter.title} </notebooks/{chapter.slug}>`"
-    return as_markdown(chapter.title)
+def chapter_link(chapter: Chapter, title: str | None = None) -> str:
+    """Return a chapter's title, or another text, in MyST Markdown: a link where the book has the chapter."""
+    title = chapter.title if title is None else title
+    if _listed(chapter) and not re.search(r"[`<>\\\n]", title):  # of what the text of a role cannot say
+        return f"{{doc}}`{title} </notebooks/{chapter.slug}>`"
+    return as_markdown(title)
 
 
 def scorecard_page(card: Scorecard | None = None) -> str:
@@ -57,14 +62,18 @@ def status_page() -> str:
     for slug in slugs():
         chapter = load(slug)
         found = {profile: records.load(slug, profile) for profile in PROFILES}
-        rows = [_status_row(profile, record, chapter) for profile, record in found.items()]
+        rows = [_status_row(profile, record) for profile, record in found.items()]
         arms = {f"{r.profile}: {r.training.arm}": r for kind in SHIPPED for r in records.load_arms(slug, kind)}
         if any(claim.profile == TRAINED for claim in chapter.claims) and not arms:
             arms = {TRAINED: None}
-        rows += [_status_row(name, record, chapter) for name, record in arms.items()]
+        rows += [_status_row(name, record) for name, record in arms.items()]
         found |= arms
         columns = ("Profile", "State", "Made", "Commit", "Device", "Versions", "Seeds", "Seconds a seed", "Memory")
-        parts += [f"## {as_markdown(chapter.title)}", f"Chapter: {_title(chapter)}.", markdown_table(rows, columns)]
+        parts += [
+            f"## {as_markdown(chapter.title)}",
+            f"Chapter: {chapter_link(chapter)}.",
+            markdown_table(rows, columns),
+        ]
         sources = {(s.name, s.provenance, s.digest) for record in found.values() if record for s in record.data}
         parts += [
             f"- Data {as_code(name)}: {as_markdown(origin)} (SHA-256 {as_code(digest[:12])})"
@@ -73,7 +82,7 @@ def status_page() -> str:
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def _status_row(profile: str, record: Record | None, chapter: Chapter) -> list[object]:
+def _status_row(profile: str, record: Record | None) -> list[object]:
     if record is None:
         return [profile, "– no record", *["not measured"] * 7]
     gpu = [run.peak_gpu_memory_mb for run in record.runs if run.peak_gpu_memory_mb is not None]
@@ -83,7 +92,7 @@ def _status_row(profile: str, record: Record | None, chapter: Chapter) -> list[o
     shown = as_code(commit) if record.commit else commit
     return [
         profile,
-        f"◐ {OLDER}" if is_older(record, chapter) else "✓ of today's code",
+        f"{'◐' if is_older(record) else '✓'} {origin(record)}",
         record.created.replace("T", " ").replace("+00:00", " UTC"),
         Html(as_html(commit + changes), commit + changes, shown + changes),
         f"{record.device.kind}: {record.device.name}, {record.device.threads} threads",

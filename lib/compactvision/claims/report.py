@@ -8,26 +8,34 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from compactvision import _checks as checks
-from compactvision.claims.rules import LEVELS, SYMBOLS, WORDS, Verdict, verdicts
-from compactvision.claims.schema import Chapter, load, slugs
+from compactvision.claims.decision import LEVELS, UNTOLD
+from compactvision.claims.origin import OLDER, origins
+from compactvision.claims.rules import SYMBOLS, WORDS, Verdict, verdicts
+from compactvision.claims.schema import CERTAIN, KINDS, Chapter, load, slugs
 from compactvision.plots import Html
 from compactvision.plots import table as html_table
 from compactvision.plots.escape import as_html
 
-GROUPS = ("paper", "scaled")
+GROUPS = KINDS
 CAPTIONS = {
-    "paper": "Exact and trained claims: counts, identities, and runs at the paper's scale",
+    "exact": "Exact claims: counts, axioms, closed forms",
+    "trained": "Trained claims: the paper's network, data and schedule",
     "scaled": "Scaled claims: the effect on a smaller task or schedule",
+    "check": "Checks: identities of this book, outside the papers' claims",
 }
 _COLUMNS = ("Claim", "Verdict", "Ours", "Paper", "Why")
 NO_NUMBER = "–"
-OLDER = "made by older code"
+
+
+def levels_of(group: str) -> tuple[str, ...]:
+    """Return the levels that a verdict of a group can have: where chance is no part, all can be told."""
+    return tuple(level for level in LEVELS if level != UNTOLD or group not in CERTAIN)
 
 
 def counts(found: Iterable[Verdict], group: str) -> dict[str, int]:
     """Return how many claims of one group have each verdict, by the verdict's word, zeros included."""
     number = Counter(verdict.level for verdict in found if verdict.group == group)
-    return {WORDS[group][level]: number[level] for level in LEVELS}
+    return {WORDS[group][level]: number[level] for level in levels_of(group)}
 
 
 def sentence(found: Iterable[Verdict], group: str) -> str:
@@ -68,7 +76,7 @@ def _lines(verdict: Verdict) -> str:
 
 
 def tables(found: list[Verdict]) -> Html:
-    """Return the tables of both groups, one below the other; a group without claims is left out.
+    """Return the tables of all groups, one below the other; a group without claims is left out.
 
     Raises
     ------
@@ -90,7 +98,7 @@ def tables(found: list[Verdict]) -> Html:
 
 @dataclass(frozen=True)
 class Scorecard:
-    """The verdicts of all chapters; the two groups of counts are never added up."""
+    """The verdicts of all chapters; the groups of counts are never added up."""
 
     chapters: tuple[tuple[Chapter, tuple[Verdict, ...]], ...]
 
@@ -105,10 +113,10 @@ class Scorecard:
         Raises
         ------
         ValueError
-            If the group is neither "paper" nor "scaled".
+            If there is no such group.
         """
         checks.one_of(GROUPS, group=group)
-        words = [f"{SYMBOLS[level]} {WORDS[group][level]}" for level in LEVELS]
+        words = [f"{SYMBOLS[level]} {WORDS[group][level]}" for level in levels_of(group)]
         rows: list[list[object]] = [
             [chapter.title, *counts(found, group).values()]
             for chapter, found in self.chapters
@@ -140,6 +148,7 @@ class Scorecard:
             chapter.slug: {
                 "title": chapter.title,
                 "part": chapter.part,
+                "records": origins(chapter.slug),
                 "counts": {group: counts(found, group) for group in GROUPS},
                 "claims": [
                     {

@@ -8,15 +8,26 @@ from statistics import fmean, stdev
 
 from compactvision import _checks as checks
 from compactvision import records
-from compactvision.claims.schema import TRAINED, Chapter, Claim, Rule, load
-from compactvision.records import Record
+from compactvision.claims.decision import (
+    FULL,
+    NO,
+    NOT_RUN,
+    PARTLY,
+    UNTOLD,
+    decide,
+    quantity,
+    smallest_detectable,
+)
+from compactvision.claims.schema import CERTAIN, TRAINED, Chapter, Claim, Rule, load
+from compactvision.records import Record, dependencies
 
-FULL, PARTLY, NO, NOT_RUN = "full", "partly", "no", "not run"
-LEVELS = (FULL, PARTLY, NO, NOT_RUN)
-SYMBOLS = {FULL: "✓", PARTLY: "◐", NO: "✗", NOT_RUN: "–"}
+SYMBOLS = {FULL: "✓", PARTLY: "◐", NO: "✗", UNTOLD: "?", NOT_RUN: "–"}
+_PAPER = {FULL: "reproduced", PARTLY: "partly", NO: "not reproduced", UNTOLD: "cannot be told", NOT_RUN: "not run"}
 WORDS = {
-    "paper": {FULL: "reproduced", PARTLY: "partly", NO: "not reproduced", NOT_RUN: "not run"},
-    "scaled": {FULL: "seen", PARTLY: "partly seen", NO: "not seen at small scale", NOT_RUN: "not run"},
+    "exact": _PAPER,
+    "trained": _PAPER,
+    "scaled": _PAPER | {FULL: "seen", PARTLY: "partly seen", NO: "not seen at small scale"},
+    "check": _PAPER | {FULL: "held", PARTLY: "held in part", NO: "did not hold"},
 }
 _SHARES = ("accuracy", "miou", "precision")  # quantities that lie in [0, 1] where a claim gives them in per cent
 _NUMBER_WORDS = {2: "two", 3: "three"}
@@ -31,7 +42,7 @@ class Verdict:
     slug : str
     claim : Claim
     level : str
-        "full", "partly", "no" or "not run".
+        "full", "partly", "no", "untold" or "not run".
     reason : str
         Why, with the numbers.
     values : tuple of float
@@ -49,8 +60,8 @@ class Verdict:
 
     @property
     def group(self) -> str:
-        """The group of counts that the claim belongs to: "scaled", or "paper" for exact and trained ones."""
-        return "scaled" if self.claim.kind == "scaled" else "paper"
+        """The group of counts that the claim belongs to: its kind. Groups are never added up."""
+        return self.claim.kind
 
     @property
     def word(self) -> str:
@@ -70,30 +81,24 @@ class Verdict:
 
     @property
     def ours(self) -> str:
-        """Our value as text: mean ± standard deviation and the number of seeds."""
+        """Our value as text: mean ± standard deviation, the number of seeds, and what their spread lets us tell.
+
+        What came out the same in every seed says so: it is one value, and not so many seeds.
+        """
         if not self.values:
             return ""
-        n = len(self.values)
+        n, unit = len(self.values), self.claim.unit
+        if n > 1 and min(self.values) == max(self.values):
+            return f"{quantity(self.values[0], unit)} (the same in every seed)"
         spread = stdev(self.values) if n > 1 else 0.0
-        return f"{quantity(fmean(self.values), self.claim.unit, spread)} ({n} seed{'s' if n > 1 else ''})"
+        least = self.detectable
+        told = "" if least is None else f"; detectable: {quantity(float(f'{least:.2g}'), unit)}"
+        return f"{quantity(fmean(self.values), unit, spread)} ({n} seed{'s' if n > 1 else ''}{told})"
 
-
-def quantity(value: float, unit: str = "", spread: float = 0.0) -> str:
-    """Return a number with its unit, rounded as its standard deviation allows.
-
-    Whole numbers are printed in full; fractions are shown times 100 for the units "%" and "points".
-    """
-    scale = 100 if unit in ("%", "points") else 1
-    value, spread = value * scale, spread * scale
-    suffix = f" {unit}" if unit else ""
-    if 0 < spread < 1e-6:
-        return f"{value:.1e} ± {spread:.1e}{suffix}"
-    if spread > 0:
-        digits = max(0, 1 - math.floor(math.log10(spread)))
-        return f"{value:,.{digits}f} ± {spread:,.{digits}f}{suffix}"
-    if float(value).is_integer() and abs(value) < 1e15:
-        return f"{int(value):,}{suffix}"
-    return f"{value:.4g}{suffix}"
+    @property
+    def detectable(self) -> float | None:
+        """The smallest effect that the record can tell from none; None where chance is no part, or no spread known."""
+        return None if self.claim.kind in CERTAIN else smallest_detectable(self.values)
 
 
 def judge(claim: Claim, record: Record | None, *, slug: str = "", older: bool = False) -> Verdict:
@@ -130,7 +135,7 @@ def judge(claim: Claim, record: Record | None, *, slug: str = "", older: bool = 
     values = tuple(_quantity(claim.rule, *numbers) for numbers in zip(*columns, strict=True))
     if not all(map(math.isfinite, values)):
         return not_run(f"{claim.rule.ratio[1]!r} is so near 0 in the record that the ratio has no value")
-    level, reason = decide(claim.rule, values, claim.unit)
+    level, reason = decide(claim.rule, values, claim.unit, kind=claim.kind)
     return Verdict(slug, claim, level, reason, values, older)
 
 
@@ -138,69 +143,6 @@ def _quantity(rule: Rule, first: float, second: float = 0.0) -> float:
     if rule.difference:
         return first - second
     return first / second if rule.ratio else first
-
-
-def decide(rule: Rule, values: tuple[float, ...], unit: str = "") -> tuple[str, str]:
-    """Return the level that a rule gives to the values of all seeds, and the reason in words.
-
-    Raises
-    ------
-    ValueError
-        If ``rule`` is no rule, ``values`` are no finite numbers or none at all, or ``unit`` is no text.
-    """
-    checks.instances(Rule, rule=rule)
-    checks.texts(unit=unit)
-    if not isinstance(values, list | tuple) or not values:
-        raise ValueError(f"values must be a number for each seed, got {checks.shown(values)}")
-    for seed, value in enumerate(values):
-        checks.finite(**{f"values[{seed}]": value})
-    tested = list(values) if rule.seeds == "all" else [fmean(values)]
-    aim = _aim(rule, unit)
-    passed = sum(_holds(rule, value) for value in tested)
-    if passed == len(tested):
-        return FULL, _says(rule, tested, passed, f"{aim}", unit)
-    if rule.direction is None:
-        return NO, _says(rule, tested, passed, aim, unit)
-    side, limit = rule.direction
-    weaker = f"{side} {quantity(limit, unit)}"
-    held = sum(_beyond(side, limit, value) for value in tested)
-    if held == len(tested):
-        return (
-            PARTLY,
-            f"{_says(rule, tested, held, weaker, unit)}, but {_says(rule, tested, passed, aim, unit, short=True)}",
-        )
-    return NO, _says(rule, tested, held, weaker, unit)
-
-
-def _aim(rule: Rule, unit: str) -> str:
-    if rule.target is None:
-        return f"{rule.test} {quantity(getattr(rule, rule.test), unit)}"
-    tolerance = max(rule.abs, rule.rel * abs(rule.target))
-    if tolerance == 0:
-        return f"equal to {quantity(rule.target, unit)}"
-    return f"within {quantity(tolerance, unit)} of {quantity(rule.target, unit)}"
-
-
-def _beyond(side: str, limit: float, value: float) -> bool:
-    return value > limit if side == "above" else value < limit
-
-
-def _holds(rule: Rule, value: float) -> bool:
-    if rule.target is None:
-        return _beyond(rule.test, getattr(rule, rule.test), value)
-    return abs(value - rule.target) <= max(rule.abs, rule.rel * abs(rule.target))
-
-
-def _says(rule: Rule, tested: list[float], held: int, what: str, unit: str, *, short: bool = False) -> str:
-    if rule.seeds == "all":
-        count = (
-            "no seed is" if held == 0 else f"{held} of {len(tested)} seeds are" if len(tested) > 1 else "the seed is"
-        )
-        return f"{count} {what}"
-    verb = "is" if held else "is not"
-    if short:
-        return f"not {what}" if not held else what
-    return f"{quantity(tested[0], unit)} {verb} {what}"
 
 
 def verdicts(slug: str, live: Record | None = None) -> list[Verdict]:
@@ -227,14 +169,16 @@ def verdicts(slug: str, live: Record | None = None) -> list[Verdict]:
         if live is not None and live.profile == profile:
             found[profile] = [live]
         else:
-            shipped = records.load_arms(slug) if profile == TRAINED else [records.load(slug, profile)]
-            found[profile] = [record for record in shipped if record is not None]
+            own = records.load_arms(slug) if profile == TRAINED else [records.load(slug, profile)]
+            found[profile] = [record for record in own if record is not None]
     for record in (record for every in found.values() for record in every):
         refuse_impossible(chapter, record)
+    shipped = [record for every in found.values() for record in every if record is not live]
+    older = {id(record) for record in shipped if is_older(record)}
     judged = []
     for claim in chapter.claims:
         record = _record_for(claim, found[claim.profile])
-        judged.append(judge(claim, record, slug=slug, older=is_older(record, chapter)))
+        judged.append(judge(claim, record, slug=slug, older=id(record) in older))
     return judged
 
 
@@ -265,12 +209,15 @@ def _record_for(claim: Claim, found: list[Record]) -> Record | None:
     return next(iter(found), None)
 
 
-def is_older(record: Record | None, chapter: Chapter) -> bool:
-    """Tell whether a record was made by another state of the method's files than today's."""
+def is_older(record: Record | None) -> bool:
+    """Tell whether what a record stands on is another today than when it was made, and than when it was confirmed.
+
+    A record from before that was noted is older until a run confirms it. An arm's record tells its files itself.
+    """
     if record is None:
         return False
     if record.training is None:
-        return record.method != records.method_digest(chapter.files)
+        return not any(dependencies.changed(depends) == [] for depends in record.grounds)
     try:
         return record.method != records.method_digest(tuple(record.training.files))
     except ValueError:  # one of its files has gone

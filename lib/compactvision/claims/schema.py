@@ -6,13 +6,16 @@
     title = "Energy-aware pruning"
     part = "cut"
     paper = "Yeom, Shim and Hwang 2021"         # left out in the book's own chapters
-    files = ["pruning/energy_aware_pruning.py"] # the method, relative to the package
+
+    [[abstract]]                                # a statement of the abstract that can be measured, in our words
+    says = "Filters with little energy can go at less loss."
+    claims = ["cheaper-at-the-same-accuracy"]   # or not_measured = "why not"
 
     [[claim]]
     id = "cheaper-at-the-same-accuracy"
     text = "At the same budget it loses less accuracy than random choice."
     source = "abstract"
-    kind = "scaled"                             # exact, scaled or trained
+    kind = "scaled"                             # exact, trained or scaled; check: an identity of the book's own
     profile = "quick"                           # the record that decides; "trained" for arms, never for exact claims
     refuted_by = "Random choice keeps as much accuracy, averaged over the seeds."
     paper = 0.9413                              # optional: a number, or words
@@ -23,8 +26,9 @@
 A rule looks at one number a seed: ``value = "name"``, ``difference = ["a", "b"]`` (a - b) or
 ``ratio = ["a", "b"]`` (a / b), and tests it with ``target`` (within ``abs`` or ``rel``), ``above`` or
 ``below`` (both strict). ``partly`` is where the claimed direction begins; it is 0 for a difference and 1
-for a ratio unless given. ``seeds = "all"`` asks it of every seed and not of the mean. ``deterministic``
-declares that a comparison has no randomness (counts), so that one seed is enough.
+for a ratio unless given. The full claim needs every seed; with ``seeds = "all"`` a part of it
+does, too: see :func:`compactvision.claims.decide`. ``deterministic`` declares that a comparison has no randomness
+(counts), so that one seed is enough.
 """
 
 from __future__ import annotations
@@ -32,113 +36,42 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+from compactvision.claims.claim import (
+    CERTAIN,
+    KINDS,
+    PARTS,
+    SEEDS_FOR_COMPARISON,
+    TRAINED,
+    Chapter,
+    Claim,
+    Rule,
+    Statement,
+)
 from compactvision.records import PROFILES
 from compactvision.records.checks import LARGEST, is_slug
 from compactvision.records.places import claims_folder, notebooks_folder
 from compactvision.records.texts import read_text
 
-TRAINED = "trained"
-KINDS = ("exact", "scaled", TRAINED)
-PARTS = ("start", "look", "cut", "factorise", "redesign", "search", "use")
-SEEDS_FOR_COMPARISON = 3
+__all__ = [
+    "CERTAIN",
+    "KINDS",
+    "PARTS",
+    "SEEDS_FOR_COMPARISON",
+    "TRAINED",
+    "Chapter",
+    "Claim",
+    "Rule",
+    "Statement",
+    "claim_of",
+    "load",
+    "parse",
+    "slugs",
+]
 _RANDOM_QUANTITIES = ("accuracy", "error", "loss", "miou", "precision")
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How the values of a record decide a claim; see the module's text for the fields."""
-
-    value: str | None = None
-    difference: tuple[str, str] | None = None
-    ratio: tuple[str, str] | None = None
-    target: float | None = None
-    abs: float = 0.0
-    rel: float = 0.0
-    above: float | None = None
-    below: float | None = None
-    partly: float | None = None
-    seeds: str = "mean"
-    deterministic: bool = False
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the recorded values that the rule needs."""
-        return self.difference or self.ratio or (str(self.value),)
-
-    @property
-    def test(self) -> str:
-        """Which test it is: "target", "above" or "below"."""
-        return next(name for name in ("target", "above", "below") if getattr(self, name) is not None)
-
-    @property
-    def direction(self) -> tuple[str, float] | None:
-        """Where "partly" begins: ("above" or "below", limit), or None where only the full claim counts."""
-        limit = self.partly
-        if limit is None:
-            limit = 0.0 if self.difference else 1.0 if self.ratio else None
-        aim = getattr(self, self.test)
-        if limit is None or limit == aim:
-            return None
-        side = "above" if aim > limit else "below"
-        return None if self.test != "target" and side != self.test else (side, limit)
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One claim of a chapter's paper, written down before the run.
-
-    Attributes
-    ----------
-    id, text, source : str
-        Short name; the claim in our words; where in the paper it stands.
-    kind : str
-        "exact", "scaled" or "trained".
-    profile : str
-        The profile whose record decides: "quick" or "full"; "trained" for the records of the chapter's arms. A scaled
-        claim that arms decide is about a shorter recipe than the paper's.
-    refuted_by : str
-        What would refute it.
-    rule : Rule
-    paper : float or str, optional
-        The paper's value, only where it is confirmed.
-    convention : str, optional
-        How things are counted, "macs" or "thop" for example.
-    unit : str
-        Unit of the value; "%" shows recorded fractions as per cent.
-    """
-
-    id: str
-    text: str
-    source: str
-    kind: str
-    profile: str
-    refuted_by: str
-    rule: Rule
-    paper: float | str | None = None
-    convention: str | None = None
-    unit: str = ""
-
-    @property
-    def seeds_needed(self) -> int:
-        """Seeds below which the claim counts as not run."""
-        compares = self.rule.value is None
-        return SEEDS_FOR_COMPARISON if compares and self.kind != "exact" and not self.rule.deterministic else 1
-
-
-@dataclass(frozen=True)
-class Chapter:
-    """A chapter: its title, its part of the book, the files of its method, and its claims."""
-
-    slug: str
-    title: str
-    part: str
-    files: tuple[str, ...]
-    claims: tuple[Claim, ...] = field(default=())
-    paper: str | None = None
 
 
 def slugs() -> list[str]:
@@ -176,7 +109,7 @@ def parse(text: str, path: Path) -> Chapter:
         raise ValueError(f"{path.name}: not TOML: it is nested too deep") from None
     except ValueError as error:  # also of dates that no calendar has
         raise ValueError(f"{path.name}: not TOML: {error}") from None
-    _only_known(content, ("chapter", "claim"), path.name)
+    _only_known(content, ("chapter", "abstract", "claim"), path.name)
     where = f"{path.name}: chapter"
     head = _table(content.get("chapter"), where)
     entries = content.get("claim", [])
@@ -188,14 +121,35 @@ def parse(text: str, path: Path) -> Chapter:
         if claim.id in seen:
             raise ValueError(f"{path.name}: claim {claim.id!r}: field 'id' stands twice")
         seen.add(claim.id)
-    _check_fields(Chapter, head, where, skip=("slug", "claims"))
+    _check_fields(Chapter, head, where, skip=("slug", "claims", "abstract"))
     for name in ("title", "part", "paper"):
         _text(head, name, where)
     _one_of(head, "part", PARTS, where)
-    files = head["files"]
-    if not isinstance(files, list) or not files or not all(isinstance(item, str) and item for item in files):
-        raise ValueError(f"{where}: field 'files' is {files!r}, not a list of paths inside the package")
-    return Chapter(path.stem, head["title"], head["part"], tuple(files), claims, head.get("paper"))
+    abstract = _abstract(content, seen, path.name)
+    return Chapter(path.stem, head["title"], head["part"], claims, head.get("paper"), abstract)
+
+
+def _abstract(content: Mapping[str, Any], known: set[str], file: str) -> tuple[Statement, ...]:
+    rows = content.get("abstract", [])
+    if not isinstance(rows, list):
+        raise ValueError(f"{file}: statements of the abstract are written as [[abstract]]")
+    return tuple(_statement(row, known, f"{file}: abstract {number}") for number, row in enumerate(rows, start=1))
+
+
+def _statement(entry: object, known: set[str], where: str) -> Statement:
+    content = dict(_table(entry, where))
+    _check_fields(Statement, content, where)
+    _text(content, "says", where)
+    if _exactly_one(content, ("claims", "not_measured"), where) == "not_measured":
+        _text(content, "not_measured", where)
+        return Statement(content["says"], (), content["not_measured"])
+    ids = content["claims"]
+    if not isinstance(ids, list) or not ids or not all(isinstance(one, str) for one in ids):
+        raise ValueError(f"{where}: field 'claims' is {ids!r}, not a list of ids")
+    for one in ids:
+        if one not in known:
+            raise ValueError(f"{where}: field 'claims' names {one!r}, and there is no such claim")
+    return Statement(content["says"], tuple(ids))
 
 
 def claim_of(entry: object, file: str, number: int) -> Claim:

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Iterable
 from statistics import fmean
 
-from compactvision.claims.rules import FULL, LEVELS, NO, NOT_RUN, PARTLY, SYMBOLS, WORDS, Verdict
+from compactvision.claims.decision import FULL, LEVELS, NO, NOT_RUN, PARTLY, UNTOLD
+from compactvision.claims.rules import SYMBOLS, WORDS, Verdict
 from compactvision.claims.schema import KINDS
 
 _PRINTED = re.compile(r"(\d[\d,]*(?:\.\d+)?)\s*(k|M|G)?")
@@ -56,8 +57,7 @@ def by_kind(found: Iterable[Verdict]) -> dict[str, Counter[str]]:
 
 def words(counted: Counter[str], kind: str) -> str:
     """Return the counts of one kind in words, those that are not zero: "9 seen, 1 not seen at small scale"."""
-    group = "scaled" if kind == "scaled" else "paper"
-    parts = [f"{counted[level]} {WORDS[group][level]}" for level in LEVELS if counted[level]]
+    parts = [f"{counted[level]} {WORDS[kind][level]}" for level in LEVELS if counted[level]]
     return ", ".join(parts) or "none"
 
 
@@ -76,10 +76,13 @@ def standing(found: Iterable[Verdict]) -> str:
     trained, scaled = counted["trained"], counted["scaled"]
     run = trained.total() - trained[NOT_RUN]
     agree = "none disagrees" if not against else f"{against} disagree{'s' if against == 1 else ''}"
+    own = counted["check"]
+    hold = "all of which hold" if own[FULL] == own.total() else f"of which {own[FULL]} hold"
     return (
         f"Of {len(exact)} exact claims {len(numbers)} carry a number that a paper prints, and {agree} with what we "
-        f"count. Of {trained.total()} trained claims, which need the paper's own network, data and schedule, "
+        f"count; of {trained.total()} trained claims, which need the paper's own network, data and schedule, "
         f"{run or 'none'} {'was' if run == 1 else 'were'} run. {scaled.total()} scaled claims look for an effect at a "
-        f"smaller size: {scaled[FULL]} were seen, {scaled[PARTLY]} in part, {scaled[NO]} not, and {scaled[NOT_RUN]} "
-        "were not run."
+        f"smaller size: {scaled[FULL]} were seen, {scaled[PARTLY]} in part, {scaled[NO]} not, {scaled[UNTOLD]} cannot "
+        f"be told from so few seeds, and {scaled[NOT_RUN]} were not run. Outside of these are {own.total()} checks of "
+        f"the book's own, {hold}."
     )

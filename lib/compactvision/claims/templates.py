@@ -25,8 +25,9 @@ from statistics import fmean
 from typing import Any
 
 from compactvision.claims.card import raw_html
+from compactvision.claims.decision import quantity
 from compactvision.claims.report import Scorecard, row_of
-from compactvision.claims.rules import Verdict, quantity
+from compactvision.claims.rules import Verdict
 from compactvision.claims.schema import KINDS
 from compactvision.claims.standing import by_kind, words
 from compactvision.plots.escape import as_markdown

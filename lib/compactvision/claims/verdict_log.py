@@ -2,10 +2,13 @@
 
 ``python -m compactvision.claims.verdict_log`` in a clone with its history writes ``book/verdict-log.json`` anew. Each
 past state of claims and records is judged by today's rules, so that a change in the log is one of claim or record.
+Where the rules themselves have changed, ``--rule WHY`` notes each verdict that is another for it, as it stood in the
+log before; these entries are kept.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -13,10 +16,12 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from compactvision.claims.rules import LEVELS, SYMBOLS, WORDS, judge, verdicts
+from compactvision.claims.decision import LEVELS
+from compactvision.claims.rules import SYMBOLS, WORDS, judge, verdicts
 from compactvision.claims.schema import TRAINED, Claim, claim_of, load, slugs
 from compactvision.plots.display import markdown_table
 from compactvision.records import Record, stored
@@ -47,26 +52,32 @@ def path() -> Path | None:
 
 
 def read() -> dict[str, Any]:
-    """Return the log: ``changes`` and ``state``, the level of every claim after the last of them; empty without one."""
+    """Return the log, empty without one.
+
+    ``changes`` are those of claims and records, ``rules`` those that a change of the rules brought, and ``state`` is
+    the level of every claim after the last of them.
+    """
     place = path()
     if place is None or not place.is_file():
-        return {"changes": [], "state": {}}
+        return {"changes": [], "rules": [], "state": {}}
     content = parse_json(read_text(place), place.name)
     if not isinstance(content, dict) or not isinstance(content.get("changes"), list):
         raise ValueError(f"{place.name}: no log of verdicts")
-    return content
+    return {"rules": [], **content}
 
 
 def page() -> str:
     """Return the log in MyST Markdown, newest first."""
     rows = []
-    for entry in reversed(read()["changes"]):
+    log = read()
+    newest = [*reversed(log["rules"]), *reversed(log["changes"])]
+    for entry in sorted(newest, key=lambda entry: entry["day"], reverse=True):
         change = Change(**entry)
         chapter = load(change.slug) if change.slug in slugs() else None
         claims = {claim.id: claim for claim in chapter.claims} if chapter else {}
         claim = claims.get(change.claim)
-        group = "scaled" if claim is None or claim.kind == "scaled" else "paper"
-        steps = [f"{SYMBOLS[level]} {WORDS[group][level]}" for level in (change.before, change.after)]
+        kind = "scaled" if claim is None else claim.kind
+        steps = [f"{SYMBOLS[level]} {WORDS[kind][level]}" for level in (change.before, change.after)]
         title = chapter.title.partition(":")[0] if chapter else change.slug
         rows.append([change.day, title, claim.text if claim else change.claim, " → ".join(steps), change.why])
     if not rows:
@@ -173,12 +184,53 @@ def from_history(root: Path) -> dict[str, Any]:
     return {"changes": [vars(change) for change in changes], "state": state()}
 
 
-def main() -> int:
+def by_rule(before: dict[str, Any], now: dict[str, Any], why: str | None, day: str) -> list[dict[str, str]]:
+    """Return the entries of a log for verdicts that no commit of claims or records has changed, old ones first.
+
+    Parameters
+    ----------
+    before, now : dict
+        The log as it was, and a new one from history.
+    why : str or None
+        What changed in the rules.
+    day : str
+
+    Raises
+    ------
+    ValueError
+        If there are such verdicts and ``why`` says nothing.
+    """
+    noted = {(entry["day"], entry["slug"], entry["claim"]) for entry in before["changes"]}
+    since = max((entry["day"] for entry in before["changes"]), default="")
+    new = (one for one in now["changes"] if one["day"] >= since)
+    told = {(one["slug"], one["claim"]) for one in new if (one["day"], one["slug"], one["claim"]) not in noted}
+    found = [
+        vars(Change(day, slug, claim, level, now["state"][slug][claim], why or ""))
+        for slug, levels in before["state"].items()
+        for claim, level in levels.items()
+        if now["state"].get(slug, {}).get(claim, level) != level and (slug, claim) not in told
+    ]
+    if found and not why:
+        first = found[0]
+        raise ValueError(
+            f"{len(found)} verdicts are others by no commit of claims or records, {first['slug']}/{first['claim']} for "
+            "example: say with --rule what has changed in the rules"
+        )
+    return [*before["rules"], *found]
+
+
+def main(arguments: list[str] | None = None) -> int:
     """Write the log of the clone that holds this package."""
+    parser = argparse.ArgumentParser(prog="compactvision.claims.verdict_log", description=__doc__)
+    parser.add_argument("--rule", metavar="WHY", help="what has changed in the rules of verdicts")
+    asked = parser.parse_args(arguments)
     place = path()
     if place is None:
         raise ValueError("the log of verdicts belongs to a clone of the book, and there is none here")
-    write_text(place, json.dumps(from_history(CHECKOUT), indent=1, ensure_ascii=False) + "\n")
+    log = from_history(CHECKOUT)
+    rules = by_rule(read(), log, asked.rule, datetime.now(UTC).date().isoformat())
+    content = {"changes": log["changes"], "rules": rules, "state": log["state"]}
+    write_text(place, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     sys.stdout.write(f"{place.relative_to(CHECKOUT)}\n")
     return 0
 

@@ -17,6 +17,7 @@ from compactvision.claims import schema
 from compactvision.experiment.run import resolve_device
 from compactvision.experiment.worker import notebook_digest
 from compactvision.records import PROFILES, DataSource, Record
+from compactvision.records.dependencies import changed
 from compactvision.records.places import cache_folder
 
 Say = Callable[[str], None]
@@ -74,7 +75,7 @@ def partial_path(slug: str, profile: str, device: str) -> Path:
     return cache_folder() / f"{slug}-{profile}-{device}.partial.json"
 
 
-def _finished(path: Path, method: str, notebook: str) -> Record | None:
+def _finished(path: Path, notebook: str) -> Record | None:
     """Return the finished seeds of an interrupted run, None where there are none or code or versions changed."""
     if not path.is_file():
         return None
@@ -82,8 +83,8 @@ def _finished(path: Path, method: str, notebook: str) -> Record | None:
         record = records.read(path)
     except ValueError:
         return None
-    now = (method, notebook, records.versions())
-    return record if (record.method, record.notebook, record.versions) == now else None
+    same = (record.notebook, record.versions) == (notebook, records.versions())
+    return record if same and record.depends is not None and not changed(record.depends) else None
 
 
 def merged(first: Record | None, second: Record) -> Record:
@@ -93,9 +94,14 @@ def merged(first: Record | None, second: Record) -> Record:
     for name in ("slug", "profile", "method", "notebook", "device", "versions"):
         if getattr(first, name) != getattr(second, name):
             raise ValueError(f"{name}: {getattr(first, name)!r} and {getattr(second, name)!r} do not go together")
+    mixed = set(first.depends or {}) & set(second.depends or {})
+    for name in sorted(name for name in mixed if first.depends[name] != second.depends[name]):
+        raise ValueError(f"depends: {name} has changed from one seed to the next")
     sources: list[DataSource] = list(dict.fromkeys([*first.data, *second.data]))
     runs = sorted([*first.runs, *second.runs], key=lambda run: run.seed)
-    return replace(second, dirty=first.dirty or second.dirty, data=sources, runs=runs)
+    both = None if first.depends is None or second.depends is None else first.depends | second.depends
+    depends = both and dict(sorted(both.items()))
+    return replace(second, dirty=first.dirty or second.dirty, data=sources, runs=runs, depends=depends)
 
 
 def _deaf_to_interrupts() -> None:
@@ -103,11 +109,23 @@ def _deaf_to_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _one_seed(slug: str, profile: str, device: str, seed: int, recording: bool, output: Path, lock: int) -> Record:
+def _one_seed(
+    slug: str,
+    profile: str,
+    device: str,
+    seed: int,
+    recording: bool,
+    output: Path,
+    lock: int,
+    threads: int | None = None,
+) -> Record:
     command = [sys.executable, "-m", "compactvision.experiment.worker"]
     command += [slug, profile, device, str(seed), str(output)] + (["--recording"] if recording else [])
-    sys.stdout.flush()
     environment = {**os.environ, "MPLBACKEND": "Agg"}
+    if threads:
+        command += ["--threads", str(threads)]
+        environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}  # NumPy's as well
+    sys.stdout.flush()
     posix = os.name == "posix"
     process = subprocess.Popen(
         command, env=environment, pass_fds=(lock,) if posix else (), preexec_fn=_deaf_to_interrupts if posix else None
@@ -158,7 +176,7 @@ def collect(
     RunError
         If another run is going on or a seed fails.
     """
-    chapter = schema.load(slug)
+    schema.load(slug)
     if profile not in PROFILES:
         raise ValueError(f"profile: {profile!r} is not one of {', '.join(PROFILES)}")
     if not seeds or len(set(seeds)) != len(seeds):
@@ -168,10 +186,9 @@ def collect(
         raise ValueError(f"seeds: {wrong[0]!r} is not a whole number from 0 to 2**32 - 1")
     place = str(resolve_device(device))
     path = notebooks.find(slug)
-    method, notebook = records.method_digest(chapter.files), notebook_digest(path)
     with only_run(slug, profile) as lock:
         partial = partial_path(slug, profile, place)
-        done = _finished(partial, method, notebook)
+        done = _finished(partial, notebook_digest(path))
         for seed in seeds:
             if done is not None and seed in done.seeds:
                 say(f"seed {seed}: finished before, not run again")
@@ -184,6 +201,23 @@ def collect(
             say(f"seed {seed}: {one.runs[0].seconds:.1f} s, {one.runs[0].peak_memory_mb:,.0f} MiB")
     assert done is not None
     return replace(done, runs=[run for run in done.runs if run.seed in seeds])
+
+
+def rerun(slug: str, *, profile: str, seed: int, device: str, threads: int = 0, say: Say = lambda text: None) -> Record:
+    """Run one seed in a fresh process, with ``threads`` if not 0; nothing is kept, nor taken from an earlier run.
+
+    Raises
+    ------
+    RunError
+        As for :func:`collect`.
+    """
+    place = str(resolve_device(device))
+    say(f"seed {seed}: running {notebooks.find(slug).name} ({profile}, {place})")
+    with only_run(slug, profile) as lock:
+        output = cache_folder() / f"{slug}-{profile}-{place}.{seed}.again.json"
+        found = _one_seed(slug, profile, place, seed, True, output, lock, threads)
+    say(f"seed {seed}: {found.runs[0].seconds:.1f} s, {found.runs[0].peak_memory_mb:,.0f} MiB")
+    return found
 
 
 def forget(slug: str, profile: str, device: str) -> None:

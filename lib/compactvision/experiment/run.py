@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import random
 import time
 from collections.abc import Iterator
@@ -19,11 +18,12 @@ import torch
 import compactvision
 from compactvision import records
 from compactvision.claims import schema
+from compactvision.claims.origin import confirmation
+from compactvision.claims.rules import is_older
 from compactvision.records import PROFILES, DataSource, Device, Record, SeedRun, Value
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 LONGEST_LIST = 512
-STRICT = "COMPACTVISION_STRICT"  # set by `make notebooks-test` and `execute`: a value outside its band fails
 
 
 @runtime_checkable
@@ -176,8 +176,11 @@ class Run:
         return f"Run({self.slug!r}, profile={self.profile!r}, device={str(self.device)!r}, seed={self.seed})"
 
     def stamp(self) -> str:
-        """Return one line: chapter, profile and seed, then versions, commit and device."""
-        return f"{self.slug} · {self.profile} · seed {self.seed} · {stamp(str(self.device))}"
+        """Return one line: chapter, profile and seed, whether the record is confirmed, versions, commit and device."""
+        record = self.record()
+        told = confirmation(record) if record is not None and not is_older(record) else None
+        made = f"record {told} · " if told else ""
+        return f"{self.slug} · {self.profile} · seed {self.seed} · {made}{stamp(str(self.device))}"
 
     def log(self, name: str, value: Any, *, band: float | None = None) -> Value:
         """Keep a result under a dotted name and return it as plain numbers.
@@ -228,7 +231,7 @@ class Run:
 
     def live_record(self) -> Record:
         """Return what was logged so far as a record with this one seed."""
-        name, dirty = records.commit()
+        name, dirty = records.commit(self.slug)
         one = SeedRun(self.seed, time.perf_counter() - self._started, 0.0, dict(self.values))
         where: Device = records.describe_device(self.device.type)
         return Record(
@@ -237,7 +240,7 @@ class Run:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             commit=name,
             dirty=dirty,
-            method=records.method_digest(self.chapter.files),
+            method=None,
             notebook=None,
             device=where,
             versions=records.versions(),
@@ -265,65 +268,9 @@ class Run:
             Naming each exact value that lies outside the range of the record's seeds, each value that the record
             lacks, and in a strict run each value beyond the range widened by its band.
         """
-        command = f"python -m compactvision run {self.slug} --profile {self.profile} --seeds 0 1 2 --save"
-        if self.recording:
-            return "A new record is being made: nothing to compare with."
-        record = self.record()
-        if record is None:
-            return f"There is no {self.profile} record of {self.slug} yet; `{command}` makes it."
-        strict = bool(os.environ.get(STRICT))
-        exact = {name for claim in self.chapter.claims if claim.kind == "exact" for name in claim.rule.names}
-        problems: list[str] = []
-        notes: dict[str, str] = {}
-        for name, band in self.bands.items():
-            outside, comparable = self._outside(record, name, band)
-            if outside and comparable and band > 0 and name not in exact and not strict:
-                notes[name] = outside
-            elif outside:
-                problems.append(outside)
-        if problems:
-            raise AssertionError("; ".join(problems) + f". If the change is meant, `{command}` makes a new record.")
-        seeds = ", ".join(map(str, record.seeds))
-        inside = (
-            f"{len(self.bands) - len(notes)} values lie inside the bands of the {self.profile} record (seeds {seeds})."
-        )
-        return "\n".join([inside, *self._noted(record, notes)]) if notes else inside
+        from compactvision.experiment.compare import against_record
 
-    def _noted(self, record: Record, notes: dict[str, str]) -> list[str]:
-        """Return the lines that tell what lies outside, and where both runs were made."""
-        number = f"{len(notes)} lies" if len(notes) == 1 else f"{len(notes)} lie"
-        seed = f"seed {self.seed}" + ("" if self.seed in record.seeds else ", which the record does not hold")
-        here = records.describe_device(self.device.type)
-        return [
-            f"Noted: {number} outside; nothing is wrong with that by itself.",
-            *(f"  {text}" for text in notes.values()),
-            f"The record was made on {_processor(record.device)}; this run on {_processor(here)}, with {seed}.",
-        ]
-
-    def _outside(self, record: Record, name: str, band: float) -> tuple[str | None, bool]:
-        """Return what is outside, in words or None, and whether live value and record could be compared at all."""
-        live = self.values[name]
-        if name not in record.names:
-            return f"{name}: the {record.profile} record has no such value", False
-        low, high = record.range(name)
-        if isinstance(live, list) != isinstance(low, list) or (isinstance(live, list) and len(live) != len(low)):
-            return f"{name}: the {record.profile} record holds another number of values", False
-        if not isinstance(live, list):
-            triples = [(name, live, low, high)]
-        else:
-            triples = [(f"{name}[{i}]", *item) for i, item in enumerate(zip(live, low, high, strict=True))]
-        for label, value, least, most in triples:
-            if not least - band <= value <= most + band:
-                side = "below" if value < least else "above"
-                return (
-                    f"{label} = {value:g} lies {side} the record's seeds ({least:g} to {most:g}) by more than "
-                    f"the band of {band:g}"
-                ), True
-        return None, True
-
-
-def _processor(device: Device) -> str:
-    return f"{device.kind}: {device.name}, {device.threads} threads"
+        return against_record(self)
 
 
 def _plain(name: str, value: Any) -> Value:

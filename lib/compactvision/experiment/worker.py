@@ -12,7 +12,10 @@ import traceback
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from compactvision import notebooks, records
+from compactvision.experiment.noting import noting
 from compactvision.experiment.run import collecting
 from compactvision.notebooks.plain import PARAMETERS, SKIPPED
 from compactvision.records import Record
@@ -44,11 +47,9 @@ def run_seed(slug: str, profile: str, device: str, seed: int, *, recording: bool
     ValueError
         If the notebook starts no run, more than one, or another one than was asked for, or logs nothing.
     """
-    import torch
-
     path = notebooks.find(slug)
     began = time.perf_counter()
-    with collecting(recording=recording) as session:
+    with collecting(recording=recording) as session, noting(slug, profile) as noted:
         notebooks.run_cells(path, dict(zip(PARAMETERS, (profile, device, seed), strict=True)))
     seconds = time.perf_counter() - began
     if len(session.runs) != 1:
@@ -66,7 +67,9 @@ def run_seed(slug: str, profile: str, device: str, seed: int, *, recording: bool
         peak_memory_mb=round(peak_memory_mb(), 1),
         peak_gpu_memory_mb=None if gpu is None else round(gpu, 1),
     )
-    return replace(live, runs=[one], notebook=notebook_digest(path))
+    depends = noted.names()
+    dirty = live.dirty or bool(noted.rewritten(depends))
+    return replace(live, dirty=dirty, runs=[one], notebook=notebook_digest(path), depends=depends)
 
 
 def main(arguments: list[str]) -> int:
@@ -77,7 +80,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("seed", type=int)
     parser.add_argument("output", type=Path)
     parser.add_argument("--recording", action="store_true")
+    parser.add_argument("--threads", type=int, help="default: torch's own number")
     asked = parser.parse_args(arguments)
+    if asked.threads is not None:
+        torch.set_num_threads(asked.threads)
     try:
         record = run_seed(asked.slug, asked.profile, asked.device, asked.seed, recording=asked.recording)
     except Exception:

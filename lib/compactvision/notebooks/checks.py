@@ -19,7 +19,7 @@ from compactvision.notebooks.sources import (
     setup_cell,
     tags_of,
 )
-from compactvision.notebooks.stored import package_digest
+from compactvision.notebooks.stored import changed
 
 TEMPLATE = (
     "The question",
@@ -40,7 +40,7 @@ _HEADING = re.compile(r"^##\s+(?:\d+\.\s*)?(.+?)\s*$", flags=re.MULTILINE)
 def stale(path: Path) -> str | None:
     """Return why a notebook's stored outputs are not those of today's code, None where they are.
 
-    Compared are the digests of its code cells and of its chapter's method with those that
+    Compared are the digests of its code cells, and of what of the package ran in them, with those that
     ``python -m compactvision execute`` stored.
     """
     notebook = read(path)
@@ -50,8 +50,10 @@ def stale(path: Path) -> str | None:
         return f"{path.name} was never executed by the book's tool; {command}"
     if stored.get("code") != code_digest(notebook):
         return f"the code cells of {path.name} have changed since they were executed; {command}"
-    if stored.get("package") != package_digest(path.stem):
-        return f"the method behind {path.name} has changed since its cells were executed; {command}"
+    other = changed(path.stem, stored)
+    if other:
+        what = other[0] + (f" and {len(other) - 1} more" if len(other) > 1 else "")
+        return f"what ran behind {path.name} has changed since its cells were executed ({what}); {command}"
     return None
 
 

@@ -6,12 +6,15 @@ import copy
 import json
 import os
 import re
+import tempfile
+import tomllib
 from pathlib import Path
 from typing import Any
 
 from compactvision import records
 from compactvision.claims import schema
 from compactvision.notebooks.sources import Notebook, code_cells, code_digest, joined, read, setup_cell, tags_of
+from compactvision.records import dependencies
 from compactvision.records.texts import write_text
 
 # A bar as tqdm writes it, " 10%|#    | 1/10 [00:01<00:09, 1.00it/s]", whole or cut short at the end of a line.
@@ -61,13 +64,28 @@ def cleaned(notebook: Notebook) -> Notebook:
     return result
 
 
-def package_digest(slug: str) -> str | None:
-    """Return the digest of a chapter's files, whose text it may show; None for a notebook of no chapter."""
-    return records.text_digest(schema.load(slug).files) if slug in schema.slugs() else None
+def changed(slug: str, stored: dict[str, Any]) -> list[str]:
+    """Return what a chapter's stored outputs stand on and is another today, by name.
+
+    Outputs from before it was noted what runs have a digest of files, which ``before.toml`` lists; a notebook of no
+    chapter stands on its cells alone.
+    """
+    if isinstance(stored.get("depends"), dict):
+        return dependencies.changed(stored["depends"])
+    files = before_noting().get(slug)
+    digest = records.text_digest(tuple(files)) if files else None
+    return [] if stored.get("package") == digest and (files or slug not in schema.slugs()) else files or [slug]
+
+
+def before_noting() -> dict[str, list[str]]:
+    """Return the files behind outputs that were stored before it was noted what runs, by chapter."""
+    return tomllib.loads(Path(__file__).with_name("before.toml").read_text(encoding="utf-8"))
 
 
 def execute(path: Path, *, timeout: int = 600) -> None:
     """Execute a notebook in place, as a reader would, and store the digests by which it can be seen to be fresh.
+
+    The kernel notes which functions of the package run, as a record's worker does.
 
     The set-up cell gets today's text. The file changes only if every cell succeeds.
 
@@ -82,7 +100,7 @@ def execute(path: Path, *, timeout: int = 600) -> None:
     nbclient.exceptions.CellExecutionError
         If a cell fails.
     ValueError
-        If the file is no notebook.
+        If the file is no notebook, or the package changed while the cells ran.
     """
     import nbformat
     from nbclient import NotebookClient
@@ -95,18 +113,28 @@ def execute(path: Path, *, timeout: int = 600) -> None:
     live = nbformat.from_dict(cleaned(notebook))
     quiet = {**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1", "COMPACTVISION_STRICT": "1"}
     quiet.pop("MPLBACKEND", None)  # the notebook's own, as a reader has it
-    client = NotebookClient(
-        live,
-        timeout=timeout,
-        kernel_name=_KERNEL["name"],
-        resources={"metadata": {"path": str(path.parent)}},
-        record_timing=False,
-    )
-    client.execute(env=quiet)
+    begin = f"from compactvision.experiment import noting; noting.begin({path.stem!r})"
+    with tempfile.TemporaryDirectory() as folder:
+        told = Path(folder, "noted.json")
+        finish = f"from compactvision.experiment import noting; noting.finish({str(told)!r})"
+        live.cells.append(nbformat.v4.new_code_cell(finish))
+        client = NotebookClient(
+            live,
+            timeout=timeout,
+            kernel_name=_KERNEL["name"],
+            resources={"metadata": {"path": str(path.parent)}},
+            record_timing=False,
+            extra_arguments=[f"--IPKernelApp.exec_lines={begin}"],
+        )
+        client.execute(env=quiet)
+        noted = json.loads(told.read_text(encoding="utf-8"))
+    if noted["rewritten"]:
+        raise ValueError(f"{path.name}: {noted['rewritten'][0]} changed while its cells ran; execute it again")
+    live.cells.pop()
     result = cleaned(json.loads(nbformat.writes(live)))
     for cell in result["cells"]:
         cell["source"] = joined(cell["source"])
-    result["metadata"]["compactvision"] = {"code": code_digest(result), "package": package_digest(path.stem)}
+    result["metadata"]["compactvision"] = {"code": code_digest(result), "depends": noted["depends"]}
     write(result, path)
 
 

@@ -13,7 +13,7 @@ import torch
 from compactvision import records
 from compactvision.experiment import resolve_device
 from compactvision.experiment.collect import only_run
-from compactvision.queue import rehearsal, report
+from compactvision.queue import board, rehearsal, report
 from compactvision.queue.entries import ENTRIES, Entry, find
 from compactvision.queue.recipes import Scale
 from compactvision.queue.runner import Runner, capacity, heeding_signals, launcher
@@ -28,8 +28,13 @@ Say = Callable[[str], None]
 def execute(asked: argparse.Namespace, say: Say) -> int:
     """Do what the queue's sub-command says; returns the exit status."""
     if asked.queue_command == "keep":
-        for path in report.keep(asked.folder):
+        for path in report.keep(asked.folder, asked.credit):
             say(f"written: {path}")
+        return 0
+    if asked.queue_command == "check":
+        for path in asked.files:
+            for line in board.looked_at(path):
+                say(line)
         return 0
     if asked.queue_command == "commit":
         say(sealed_commit())

@@ -1,4 +1,4 @@
-"""The queue's part of the command line: ``python -m compactvision queue run | status | keep | commit``."""
+"""The queue's part of the command line: ``python -m compactvision queue run | status | keep | check | commit``."""
 
 from __future__ import annotations
 
@@ -24,4 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--dry", action="store_true", help="try the whole list on the CPU with tiny numbers")
     kept = commands.add_parser("keep", help="write records that came back to their places in the repository")
     kept.add_argument("folder", type=Path)
+    kept.add_argument("--credit", metavar="NAME", help="who ran them, for the board")
+    checked = commands.add_parser("check", help="what records that somebody sent say, and whether they can be taken")
+    checked.add_argument("files", type=Path, nargs="+", metavar="FILE")
     commands.add_parser("commit", help="print the commit, sealed, for a machine that has the files but no git")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from compactvision import records
@@ -81,8 +82,10 @@ def _records(entry: Entry, places: Places, say: Callable[[str], None]) -> Record
     return whole
 
 
-def keep(folder: Path) -> list[Path]:
+def keep(folder: Path, credit: str | None = None) -> list[Path]:
     """Write records that came back from a machine to their places in the repository, and return these.
+
+    ``credit`` is the name of who ran them, which stands on the board.
 
     Raises
     ------
@@ -94,17 +97,18 @@ def keep(folder: Path) -> list[Path]:
     if not found:
         raise ValueError(f"folder: {folder} holds no record")
     for record in found:
-        _refuse(record)
+        refuse(record)
     names = [(record.slug, record.profile, record.training and record.training.arm) for record in found]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"folder: it holds two records of {'/'.join(filter(None, twice))}")
-    return [records.save(record) for record in found]
+    named = [replace(record, credit=credit) for record in found] if credit is not None else found
+    return [records.save(record) for record in named]
 
 
-def _refuse(record: Record) -> None:
-    """Raise ``ValueError`` for a record that has no place in the repository."""
-    where = f"folder: the record {record.slug}/{record.profile} is"
+def refuse(record: Record, argument: str = "folder") -> None:
+    """Raise ``ValueError`` for a record that has no place in the repository, or holds values that cannot be."""
+    where = f"{argument}: the record {record.slug}/{record.profile} is"
     if record.slug in schema.slugs():
         refuse_impossible(schema.load(record.slug), record)
     elif record.slug != BASELINES:

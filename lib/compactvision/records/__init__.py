@@ -13,13 +13,14 @@ from compactvision.records.provenance import (
     text_digest,
     versions,
 )
-from compactvision.records.record import DataSource, Record, SeedRun, Training, Value
+from compactvision.records.record import Confirmed, DataSource, Record, SeedRun, Training, Value
 from compactvision.records.stored import SCHEMA, load, load_arms, path_of, read, save, write
 
 __all__ = [
     "KINDS",
     "PROFILES",
     "SCHEMA",
+    "Confirmed",
     "DataSource",
     "Device",
     "Record",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 PROFILES = ("quick", "full")
 KINDS = ("trained", "scaled", "dry")
 LARGEST = 1e100  # of a number; statistics over seeds stay finite
+LONGEST = 100  # of a name
 CLOCKS = timedelta(days=1)  # by which clocks of machines may differ
 _SLUG = re.compile(r"[a-z][a-z0-9_]{0,99}")
 _ARM = re.compile(r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*")
@@ -36,14 +37,19 @@ def first_problem(record: Record) -> str | None:
 
 def created_problem(record: Record) -> str | None:
     """Return what is wrong with the time at which a record says it was made, None for a time that has been."""
+    return time_problem(record.created)
+
+
+def time_problem(created: object) -> str | None:
+    """Return why something is no time that has been, in ISO 8601 with its zone; None for one."""
     try:
-        made = datetime.fromisoformat(record.created)
-    except ValueError:
-        return f"field 'created' is {record.created!r}, not a date and time"
+        made = datetime.fromisoformat(created)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return f"field 'created' is {created!r:.80}, not a date and time"
     if made.tzinfo is None:
-        return f"field 'created' is {record.created!r}, without a time zone"
+        return f"field 'created' is {created!r}, without a time zone"
     if made > datetime.now(UTC) + CLOCKS:
-        return f"field 'created' is {record.created!r}, which lies in the future"
+        return f"field 'created' is {created!r}, which lies in the future"
     return None
 
 
@@ -73,7 +79,8 @@ def _problems(record: Record) -> Iterator[str]:
 def _of_names(record: Record) -> Iterator[str]:
     for name in ("slug", "profile", "created", "method", "commit", "notebook"):
         value = getattr(record, name)
-        if not _is_text(value) and not (name in ("commit", "notebook") and value is None):
+        optional = name in ("commit", "notebook") or (name == "method" and record.training is None)
+        if not _is_text(value) and not (optional and value is None):
             yield f"field {name!r} is {value!r}, not text"
     if not is_slug(record.slug):
         yield f"field 'slug' is {record.slug!r}, not the name of a chapter"
@@ -94,8 +101,34 @@ def _of_origin(record: Record) -> Iterator[str]:
             yield f"field 'data' holds {source!r}, whose fields are not all text"
     if not isinstance(record.bands, dict):
         yield f"field 'bands' is {record.bands!r}, not numbers by name"
+    if record.credit is not None and not (_is_text(record.credit) and len(record.credit) <= LONGEST):
+        yield f"field 'credit' is {record.credit!r:.80}, not a name of at most {LONGEST} letters"
     if record.training is not None:
         yield from _of_training(record.training)
+    if record.depends is not None and not _are_digests(record.depends):
+        yield f"field 'depends' is {record.depends!r:.80}, not digests by name"
+    if record.confirmed is not None:
+        yield from _of_confirmed(record)
+
+
+def _of_confirmed(record: Record) -> Iterator[str]:
+    one = record.confirmed
+    assert one is not None
+    if not _is_text(one.commit) or not _COMMIT.fullmatch(one.commit):
+        yield f"confirmed: field 'commit' is {one.commit!r:.80}, not the hexadecimal name of a commit"
+    problem = time_problem(one.created)
+    if problem:
+        yield f"confirmed: {problem}"
+    if not _are_digests(one.depends) or not _are_digests(one.versions):
+        yield "confirmed: fields 'depends' and 'versions' are not texts by name"
+    if one.seed not in record.seeds:
+        yield f"confirmed: seed {one.seed!r} is none of the record's"
+    if one.values != record.values_digest():
+        yield "confirmed: field 'values' is the digest of other values than the record holds"
+
+
+def _are_digests(names: object) -> bool:
+    return isinstance(names, dict) and bool(names) and all(map(_is_text, [*names, *names.values()]))
 
 
 def _of_training(training: Training) -> Iterator[str]:

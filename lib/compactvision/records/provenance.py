@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 
 from compactvision.records.arguments import listed_texts
-from compactvision.records.places import PACKAGE
+from compactvision.records.places import PACKAGE, claims_folder, notebooks_folder
 
 DEVICE_KINDS = ("cpu", "cuda", "mps")
 
@@ -98,8 +98,11 @@ def _git(*arguments: str) -> str | None:
 
 
 @cache
-def commit() -> tuple[str | None, bool]:
-    """Return the commit of the package's working copy and whether its Python files differ from it.
+def commit(slug: str | None = None) -> tuple[str | None, bool]:
+    """Return the commit of the package's working copy and whether its files differ from it.
+
+    Code, weights and tables count; of claims and notebooks those of the chapter, if one is named: the experiment stands
+    in them. Records do not.
 
     Where the package does not lie in a git working copy of its own, what ``COMPACTVISION_COMMIT`` says as
     :func:`sealed_commit` wrote it, checked against the files; ``(None, False)`` without it.
@@ -116,8 +119,15 @@ def commit() -> tuple[str | None, bool]:
         name, _, seal = sealed.partition(":")
         return (name, seal != _seal()) if name else (None, False)
     name = _git("rev-parse", "HEAD")
-    changes = _git("status", "--porcelain", "--", ":(glob)**/*.py")
-    return name, bool(changes)
+    changes = _git("status", "--porcelain", "--", ".", ":(exclude,glob)records/*/*", ":(exclude,glob)claims/*.toml")
+    return name, bool(changes) or (slug is not None and _chapter_differs(slug))
+
+
+def _chapter_differs(slug: str) -> bool:
+    folder = notebooks_folder()
+    own = [claims_folder() / f"{slug}.toml", *([folder / f"{slug}.ipynb"] if folder else [])]
+    inside = [str(path) for path in own if path.is_relative_to(PACKAGE.parent.parent)]  # another book has no commit
+    return bool(inside) and bool(_git("status", "--porcelain", "--", *inside))
 
 
 def sealed_commit() -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any
@@ -44,6 +46,33 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Confirmed:
+    """What tells that later code gives a record's values again: one of its seeds was run with it and compared.
+
+    Attributes
+    ----------
+    commit, created : str
+        The code, and when.
+    seed : int
+    device : Device
+        Where; it may be another processor than the record's.
+    versions : dict
+    depends : dict of str to str
+        As of a record, of this run.
+    values : str
+        Digest of the record's values, so that it cannot be put beside others.
+    """
+
+    commit: str
+    created: str
+    seed: int
+    device: Device
+    versions: dict[str, str]
+    depends: dict[str, str]
+    values: str
+
+
+@dataclass(frozen=True)
 class SeedRun:
     """What one seed gave.
 
@@ -79,8 +108,10 @@ class Record:
         Date and time in UTC, ISO 8601.
     commit : str or None
         The commit of the code, None outside a working copy; ``dirty`` tells that files differed from it.
-    method : str
-        Digest of the method's files; ``notebook`` that of the notebook's code, where known.
+    method : str or None
+        Of an arm, and of records from before ``depends`` was noted: digest of the method's files.
+    notebook : str or None
+        Digest of the text of the notebook's code, where known.
     device : Device
     versions : dict
     data : list of DataSource
@@ -90,6 +121,13 @@ class Record:
         One a seed, ordered by seed; all with the same names.
     training : Training or None
         Of an arm.
+    depends : dict of str to str or None
+        What ran or was read while it was made, each with its digest: see :mod:`compactvision.records.dependencies`.
+        None for records from before that was noted.
+    confirmed : Confirmed or None
+        The latest run that gave its values again.
+    credit : str or None
+        Who ran it, where it was somebody outside this book.
     """
 
     slug: str
@@ -97,7 +135,7 @@ class Record:
     created: str
     commit: str | None
     dirty: bool
-    method: str
+    method: str | None
     notebook: str | None
     device: Device
     versions: dict[str, str]
@@ -105,11 +143,25 @@ class Record:
     runs: list[SeedRun]
     bands: dict[str, float] = field(default_factory=dict)
     training: Training | None = None
+    depends: dict[str, str] | None = None
+    confirmed: Confirmed | None = None
+    credit: str | None = None
 
     def __post_init__(self) -> None:
         problem = _kind_problem(self) or first_problem(self)
         if problem:
             raise ValueError(f"record {self.slug}/{self.profile}: {problem}")
+
+    def values_digest(self) -> str:
+        """Return a SHA-256 digest of the values of all seeds."""
+        values = {str(run.seed): run.values for run in self.runs}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def grounds(self) -> list[dict[str, str]]:
+        """What the record stands on, where that was noted: of the runs that made it, of the one that confirmed it."""
+        found = (self.depends, self.confirmed.depends if self.confirmed else None)
+        return [depends for depends in found if depends is not None]
 
     @property
     def seeds(self) -> list[int]:
@@ -156,6 +208,10 @@ def _kind_problem(record: Record) -> str | None:
         return f"field 'device' is {record.device!r:.80}, not a Device"
     if not isinstance(record.training, Training | None):
         return f"field 'training' is {record.training!r:.80}, not a Training"
+    if not isinstance(record.confirmed, Confirmed | None):
+        return f"field 'confirmed' is {record.confirmed!r:.80}, not a Confirmed"
+    if record.confirmed and not isinstance(record.confirmed.device, Device):
+        return f"confirmed: field 'device' is {record.confirmed.device!r:.80}, not a Device"
     return None
 
 

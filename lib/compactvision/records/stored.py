@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from compactvision.records.arguments import instances, path_from, texts
 from compactvision.records.checks import KINDS, PROFILES, created_problem, is_arm, is_slug
 from compactvision.records.places import records_folder
 from compactvision.records.provenance import Device
-from compactvision.records.record import DataSource, Record, SeedRun, Training
+from compactvision.records.record import Confirmed, DataSource, Record, SeedRun, Training
 from compactvision.records.texts import parse_json, read_text, write_text
 
 SCHEMA = 1
@@ -34,6 +34,11 @@ def to_json(record: Record) -> str:
     content = {"schema": SCHEMA, **asdict(record)}
     if record.training is None:
         del content["training"]
+    for name in ("depends", "confirmed", "credit"):
+        if content[name] is None:
+            del content[name]
+    if record.depends is not None:
+        content["values"] = record.values_digest()
     content["digest"] = content_digest(content)
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -73,9 +78,17 @@ def from_json(text: str, where: str) -> Record:
     content["runs"] = [_build(SeedRun, run, f"{where}: run {i}") for i, run in enumerate(content["runs"])]
     content["data"] = [_build(DataSource, item, f"{where}: data {i}") for i, item in enumerate(content["data"])]
     content["device"] = _build(Device, content.get("device"), f"{where}: device")
+    content.setdefault("credit", None)
     training = content.setdefault("training", None)
     if training is not None:
         content["training"] = _build(Training, training, f"{where}: training")
+    values = content.pop("values", None)
+    if (content.setdefault("depends", None) is None) != (values is None):
+        raise ValueError(f"{where}: fields 'depends' and 'values' go together")
+    confirmed = content.setdefault("confirmed", None)
+    if confirmed is not None:
+        found: Confirmed = _build(Confirmed, confirmed, f"{where}: confirmed")
+        content["confirmed"] = replace(found, device=_build(Device, found.device, f"{where}: confirmed: device"))
     try:
         record = _build(Record, content, where)
     except ValueError as error:
@@ -83,6 +96,8 @@ def from_json(text: str, where: str) -> Record:
     problem = created_problem(record)
     if problem:
         raise ValueError(f"{where}: {problem}")
+    if values is not None and values != record.values_digest():
+        raise ValueError(f"{where}: field 'values' is the digest of other values than the record holds")
     return record
 
 

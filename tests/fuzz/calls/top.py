@@ -50,11 +50,11 @@ CALLS = {
         "card": claims.Scorecard(((claims.load(o.CHAPTER), tuple(_verdicts())),)),
     },
     "claims.report.Scorecard.summary": lambda: {
-        "self": claims.Scorecard(((claims.load(o.CHAPTER), tuple(_verdicts())),)), "group": "paper",
+        "self": claims.Scorecard(((claims.load(o.CHAPTER), tuple(_verdicts())),)), "group": "exact",
     },
     "claims.folded.table": lambda: {"slug": o.CHAPTER},
     "claims.report.tables": lambda: {"found": _verdicts()},
-    "claims.rules.decide": lambda: {"rule": o.claim().rule, "values": (1.0, 2.0)},
+    "claims.decision.decide": lambda: {"rule": o.claim().rule, "values": (1.0, 2.0), "kind": "scaled"},
     "claims.rules.judge": lambda: {"claim": o.claim(), "record": o.record()},
     "claims.rules.verdicts": lambda: {"slug": o.CHAPTER, "live": o.record()},
     "claims.schema.load": lambda: {"slug": o.CHAPTER},
@@ -96,7 +96,7 @@ FREE: dict[str, tuple[str, ...]] = {
     "chapter.mean_sd": ("name:unknown word", "name:empty word", *_SCALES),  # "–" for what is not known
     "chapter.percent": _SCALES,
     "experiment.run.Run.log": ("name:unknown word", "value:-1", "value:tensor of two"),
-    "claims.rules.decide": ("values:of -1", "unit:unknown word", "unit:word with NUL"),
+    "claims.decision.decide": ("values:of -1", "unit:unknown word", "unit:word with NUL"),
     "chapter.seed_bars": ("values:of -1", "values:number for a key", "values:unknown key"),
     "chapter.seed_lines": ("x:of -1", "values:of -1"),
     "plots.display.interactive": ("markup", "alt", "data"),
