@@ -21,7 +21,7 @@ from compactvision.records.texts import write_text
 _BAR = re.compile(r"[^\r\n]*?(?:\d+%\|[^|\r\n]*\||\d+it )[^\[\r\n]*\[[^\]\r\n]*\]")
 _PROGRESS = re.compile(r"\d+%\|.*\||\d+(?:\.\d+)?(?:it/s|s/it)\b")
 _WIDGET = "application/vnd.jupyter.widget-view+json"
-_KEPT = ("tags", "mystnb", "nbgrader")
+_KEPT = ("tags", "mystnb", "nbgrader", "numbers")
 _KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
