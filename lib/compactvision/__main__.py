@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
 
     execute = commands.add_parser("execute", help="execute notebooks in place and store their outputs")
     execute.add_argument("slugs", metavar="SLUG", nargs="*")
+    execute.add_argument("--claims", action="store_true", help="renew the tables of claims alone, in a second")
     fresh = commands.add_parser("fresh", help="tell which stored notebooks are not fresh or not in form")
     fresh.add_argument("slugs", metavar="SLUG", nargs="*")
     new = commands.add_parser("new", help="write the skeleton of a chapter into a clone of the book")
@@ -214,6 +215,9 @@ def _execute(asked: argparse.Namespace) -> int:
     from compactvision import notebooks
 
     for path in _paths(asked.slugs):
+        if asked.claims:
+            print(f"{path.name}: claims {'renewed' if notebooks.renew_claims(path) else 'are those of today'}")
+            continue
         _say(f"executing {path.name}")
         try:
             notebooks.execute(path)

@@ -5,6 +5,7 @@ from compactvision.notebooks.checks import TEMPLATE, problems, stale
 from compactvision.notebooks.plain import run_cells
 from compactvision.notebooks.sources import code_cells, code_digest, find, read, setup_cell, tags_of
 from compactvision.notebooks.stored import cleaned, execute
+from compactvision.notebooks.told import renew as renew_claims
 
 __all__ = [
     "TEMPLATE",
@@ -15,6 +16,7 @@ __all__ = [
     "find",
     "problems",
     "read",
+    "renew_claims",
     "run_cells",
     "set_repository",
     "setup_cell",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compactvision.claims import schema
+from compactvision.notebooks import numbers
 from compactvision.notebooks.plain import compiled, parameters_cell
 from compactvision.notebooks.sources import (
     Cell,
@@ -20,6 +21,7 @@ from compactvision.notebooks.sources import (
     tags_of,
 )
 from compactvision.notebooks.stored import changed
+from compactvision.notebooks.told import outdated
 
 TEMPLATE = (
     "The question",
@@ -41,7 +43,7 @@ def stale(path: Path) -> str | None:
     """Return why a notebook's stored outputs are not those of today's code, None where they are.
 
     Compared are the digests of its code cells, and of what of the package ran in them, with those that
-    ``python -m compactvision execute`` stored.
+    ``python -m compactvision execute`` stored, and its table of claims with today's.
     """
     notebook = read(path)
     stored = notebook["metadata"].get("compactvision")
@@ -54,6 +56,8 @@ def stale(path: Path) -> str | None:
     if other:
         what = other[0] + (f" and {len(other) - 1} more" if len(other) > 1 else "")
         return f"what ran behind {path.name} has changed since its cells were executed ({what}); {command}"
+    if outdated(notebook):
+        return f"the claims on the page of {path.name} are not today's; {command}, or with --claims these alone"
     return None
 
 
@@ -61,8 +65,8 @@ def problems(path: Path) -> list[str]:
     """Return what is wrong with a notebook as it is stored, in words; an empty list is good.
 
     Looked at: kernel, size, execution counts, errors and warnings in outputs, traces of a machine, pictures
-    without a text, set-up and parameters cells, magics, the last check, and for a paper's chapter the
-    headings of the template.
+    without a text, set-up and parameters cells, magics, the last check, for a chapter the numbers in its prose
+    (:mod:`compactvision.notebooks.numbers`), and for a paper's the headings of the template.
     """
     notebook = read(path)
     cells = code_cells(notebook)
@@ -128,8 +132,9 @@ def _form_problems(notebook: Notebook, cells: list[Cell], path: Path) -> list[st
         found.append(str(error))
     if not cells or "run.check()" not in cells[-1]["source"]:
         found.append("the last code cell does not call run.check()")
-    if path.stem in schema.slugs() and schema.load(path.stem).paper is not None:
-        found += _heading_problems(notebook)
+    if path.stem in schema.slugs():
+        found += numbers.problems(notebook, path.stem)
+        found += _heading_problems(notebook) if schema.load(path.stem).paper is not None else []
     return found
 
 
