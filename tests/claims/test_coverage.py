@@ -120,7 +120,7 @@ def test_the_books_own_checks_hold(chapter):
     assert not [claim.id for claim in own if judge(claim, found[claim.profile]).level not in ("full", "not run")]
 
 
-HEAD = '[chapter]\ntitle = "A"\npart = "cut"\nfiles = ["measure"]\npaper = "N"\n'
+HEAD = '[chapter]\ntitle = "A"\npart = "cut"\npaper = "N"\n'
 CLAIM = """
 [[claim]]
 id = "cheap"
