@@ -19,7 +19,6 @@ TINY = """
 [chapter]
 title = "A chapter: of tests"
 part = "cut"
-files = ["measure"]
 
 [[claim]]
 id = "as-trained"
