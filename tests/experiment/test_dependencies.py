@@ -341,7 +341,8 @@ def test_nothing_but_runs_and_confirmations_writes_records(repo):
     assert writers == {
         "__main__._run",  # what `collect` returned
         "collect.collect",  # finished seeds in the cache
-        "worker.main",  # of a seed, and of a job of the queue
+        "worker.main",  # of a seed
+        "worker.work",  # of a job of the queue
         "confirm.confirm",
         "confirm.confirmed",
         "report.hand_out",  # finished jobs
