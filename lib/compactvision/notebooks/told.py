@@ -1,4 +1,4 @@
-"""The table of claims that a chapter's page stores: it stands on claims and records alone, and can be renewed by itself."""
+"""The table of claims that a page stores: it stands on claims and records alone, and can be renewed by itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TABLE = re.compile(r"^claims\.table\(['\"](\w+)['\"]\)\s*$", flags=re.MULTILINE
 
 
 def outdated(notebook: Notebook) -> list[str]:
-    """Return the chapters whose table of claims a notebook stores as it no longer is: another text, verdict or value."""
+    """Return the chapters whose table of claims a notebook stores with a text, verdict or value that is another now."""
     found = [(slug, cell.get("outputs", [])) for slug, cell in _tables(notebook)]
     return [slug for slug, outputs in found if not outputs or _plain(outputs[-1].get("data", {})) != _data(slug)]
 
