@@ -93,7 +93,7 @@ def _status_row(profile: str, record: Record | None) -> list[object]:
     return [
         profile,
         f"{'◐' if is_older(record) else '✓'} {origin(record)}",
-        record.created.replace("T", " ").replace("+00:00", " UTC"),
+        record.created[:10],
         Html(as_html(commit + changes), commit + changes, shown + changes),
         f"{record.device.kind}: {record.device.name}, {record.device.threads} threads",
         ", ".join(f"{name} {version}" for name, version in record.versions.items()),
