@@ -181,9 +181,7 @@ def test_pages_for_the_book(tiny):
     path.write_text(path.read_text().replace("<tiny>", "tiny"))
     assert "{doc}`A tiny chapter </notebooks/tiny>`" in claims.status_page()
     status = claims.status_page()
-    assert (
-        "| quick | ✓ of today's code | 2026-11-21 | `012345678` | cpu: A processor, 2 threads |" in status
-    )
+    assert "| quick | ✓ of today's code | 2026-11-21 | `012345678` | cpu: A processor, 2 threads |" in status
     assert "| full | – no record | not measured |" in status
     assert "| trained |" not in status
     (tiny / "records" / "tiny" / "trained-net.json").unlink()

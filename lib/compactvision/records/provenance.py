@@ -16,7 +16,9 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from compactvision import _checks as checks
 from compactvision.records.arguments import listed_texts
+from compactvision.records.checks import is_slug
 from compactvision.records.places import PACKAGE, claims_folder, notebooks_folder
 
 DEVICE_KINDS = ("cpu", "cuda", "mps")
@@ -110,8 +112,10 @@ def commit(slug: str | None = None) -> tuple[str | None, bool]:
     Raises
     ------
     ValueError
-        If ``COMPACTVISION_COMMIT`` says something else.
+        If ``COMPACTVISION_COMMIT`` says something else, or ``slug`` is no name of a chapter.
     """
+    if slug is not None and not is_slug(slug):
+        raise ValueError(f"slug: {checks.shown(slug)} is not the name of a chapter")
     if _git("ls-files", "--error-unmatch", "__init__.py") is None:
         sealed = os.environ.get("COMPACTVISION_COMMIT", "").strip()
         if sealed and not re.fullmatch(r"[0-9a-f]{6,64}(:[0-9a-f]*)?", sealed):

@@ -71,6 +71,7 @@ CALLS = {
     "plots.display.widget": lambda: {"markup": "<p>a</p>", "alt": "a text", "data": {"a": 1}},
     "plots.listing.source": lambda: {"functions": (toy_plane.grid,)},
     "plots.style.figure": lambda: {"title": "What is this?", "height": 2.0},
+    "records.provenance.commit": lambda: {"slug": o.CHAPTER},
     "records.provenance.describe_device": lambda: {"kind": "cpu"},
     "records.provenance.method_digest": lambda: {"files": ("proximal.py",)},
     "records.provenance.text_digest": lambda: {"files": ("proximal.py",)},
