@@ -109,7 +109,7 @@ def test_the_notebook_of_a_new_chapter_runs(family, repo, tmp_path, monkeypatch)
     skeleton.new(root, "my_paper", **{**ARGUMENTS, "family": family})
     monkeypatch.setenv("COMPACTVISION_CACHE", str(tmp_path / "runs"))
     shown = checked(root, "compactvision", "run", "my_paper", "--device", "cpu")
-    assert "1 held" in shown
+    assert "1 held · 0 held in part · 0 did not hold · 0 not run" in shown
     assert "a comparison needs three seeds; the quick record has 1" in shown
 
 
