@@ -108,7 +108,7 @@ ENTRIES: tuple[Entry, ...] = (
     _slimming("vgg19", 16, 3),
     _dcff("resnet110", 32, 4),
     _dcff("googlenet", 30, 6),
-    _full("lrp_pruning", 5),
+    _full("lrp_pruning", 12),
     _full("unit_ablation", 5),
     _full("xgrad_cam", 5),
     _full("rvsm_sparsity", 5),
