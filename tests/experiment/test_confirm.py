@@ -172,6 +172,11 @@ def test_the_run_takes_the_threads_of_the_record_where_there_are_as_many_cores(m
         module.confirm("tiny", seed=7)
 
 
+def test_what_was_confirmed_can_be_confirmed_again():
+    again = replace(RECORD, confirmed=confirmed(RECORD, made(SEEDS[1:], seeds=[1])).confirmed)
+    assert compare(again, made(SEEDS[1:], seeds=[1]), CHAPTER).differ == []
+
+
 def test_a_confirmation_stands_beside_its_values_alone():
     own = confirmed(RECORD, made(SEEDS[1:], seeds=[1])).confirmed
     assert (own.seed, own.commit, own.depends) == (1, "0123456789abcdef", {"measure/counts.py:macs": "0"})

@@ -79,7 +79,8 @@ def compare(record: Record, live: Record, chapter: schema.Chapter) -> Comparison
     both = [name for name in old if name in new]
     for name in both:
         _place(found, name, _numbers(old[name]), _numbers(new[name]), tolerance(record, name, exact))
-    found.differ.extend(_turned(replace(record, runs=[r for r in record.runs if r.seed == seed]), live, chapter))
+    alone = replace(record, runs=[run for run in record.runs if run.seed == seed], confirmed=None)
+    found.differ.extend(_turned(alone, live, chapter))
     return replace(found, compared=len(both) - len(found.timings))
 
 
