@@ -82,8 +82,9 @@ def test_the_prose_on_the_bench_says_what_the_record_shows(record):
     source = fmean(record.values("bench.source.test"))
     for arm in ("policy1", "policy10", "policy_kept", "nat10", "edits10", "all_legal"):
         found = record.values(f"bench.{arm}.test")
-        assert source - 0.02 < min(found) <= max(found) < source, arm  # "nothing beats the source"
-    assert source - 0.02 < fmean(record.values("bench.all_legal_800.test")) < source  # in one seed a trifle above
+        assert source - 0.03 < min(found) <= max(found) < source + 0.005, arm  # "nothing clearly beats the source"
+        assert fmean(found) < source, arm
+    assert fmean(record.values("bench.all_legal_800.test")) == pytest.approx(source, abs=0.01)
     for arm in ("policy_kept", "random_kept"):
         edits = fmean(record.values("bench.edits10.test"))
         assert fmean(record.values(f"bench.{arm}.test")) == pytest.approx(edits, abs=0.005), arm

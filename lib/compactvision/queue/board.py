@@ -40,7 +40,7 @@ _DATA = {  # words of claims -> what has to be had
     r"NATS-Bench": "NATS-Bench",
     r"\bvideo\b": "video; the abstract names no set",
     r"paper's images": "the paper's own images, which are not published",
-    r"Moons": "generated",
+    r"Moons|Circles|[Ss]piral": "generated",
     r"street frames": "CamVid, and the weights of EfficientNet-Lite0",
 }
 _CARRIED = re.compile(r"(?:The|On the) same\b|Tuned\b|It ends\b")  # a claim that speaks of what the one before names
