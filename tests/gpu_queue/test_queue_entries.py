@@ -15,7 +15,6 @@ NOT_PREPARED = {  # claims about training that need other data than CIFAR-10, or
     "autobot": {"resnet50-cut", "resnet50-tuned"},
     "collaborative_compression": {"resnet50-drop"},
     "dcff": {"resnet50-step-accuracy", "resnet50-cosine-accuracy"},
-    "lrp_pruning": {"toy-moons", "toy-circles", "toy-spiral"},
     "nat_plus_plus": {"papers-schedule"},
     "rarts": {"sixty-per-cent", "cifar-accuracy", "imagenet-transfer", "nats-bench"},
     "rvsm_sparsity": {"papers-accuracy", "papers-zeros"},

@@ -77,6 +77,10 @@ def _cell(arm: str, minutes: float, *beside: str) -> Entry:
     )
 
 
+def _toy(arm: str, minutes: float) -> Entry:
+    return Entry("lrp_pruning", arm, TRAINED, minutes, 1)
+
+
 def _full(slug: str, minutes: float) -> Entry:
     return Entry(slug, FULL, FULL, minutes, 6, seeds=(0, 1, 2))
 
@@ -100,6 +104,8 @@ ENTRIES: tuple[Entry, ...] = (
     _cell("mobilenet_v2", 3),
     _cell("nat_mobilenet_v2", 3, "mobilenet_v2"),
     *_autobot("resnet56", 9, 3),
+    *(_toy(arm, 1) for arm in ("moons", "circles")),
+    _toy("spiral", 2),
     _dcff("vgg16", 8, 3),
     _baseline("resnet110", 27, 4),
     _energy("resnet110", 18, 4),

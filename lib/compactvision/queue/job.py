@@ -87,7 +87,7 @@ class Job:
         """The arm's recipe at the scale of this job."""
         recipe, scale = self.arm.recipe, self.scale
         if scale.dry:
-            return replace(recipe, epochs=DRY_EPOCHS, batch_size=DRY_BATCH, dataset="glyphs")
+            return replace(recipe, epochs=DRY_EPOCHS, batch_size=DRY_BATCH, dataset=recipe.dataset and "glyphs")
         epochs, size = (
             min(a or b, b) for a, b in ((scale.epochs, recipe.epochs), (scale.batch_size, recipe.batch_size))
         )
@@ -96,6 +96,8 @@ class Job:
     @cached_property
     def images(self) -> tuple[data.ImageSet, data.ImageSet]:
         """Training and test images on the device, noted for the record."""
+        if not self.recipe.dataset:
+            raise ValueError(f"recipe: {self.entry.name} draws its own points, and has no images")
         self.pause()
         options = {"n": DRY_IMAGES} if self.scale.dry else {}
         parts = [data.load(self.recipe.dataset, train=train, **options) for train in (True, False)]
@@ -251,7 +253,7 @@ class Job:
             {**values, **counts},
             round(memory, 1) if self.device.type == "cuda" else None,
         )
-        images = len(self.images[0])
+        images = len(self.images[0]) if self.recipe.dataset else self.recipe.batch_size
         told = {**asdict(self.recipe), "images": images, "precision": self.precision}
         return Record(
             slug=self.entry.slug,
@@ -272,10 +274,11 @@ class Job:
         if self.scale.kind != "trained":
             return
         names, recipe = [source.name for source in self.sources], self.arm.recipe
-        wanted = [f"{recipe.dataset}/{part}" for part in ("train", "test")]
-        steps = recipe.epochs * -(-len(self.images[0]) // recipe.batch_size)
+        wanted = [f"{recipe.dataset}/{part}" for part in ("train", "test")] if recipe.dataset else []
+        images = len(self.images[0]) if recipe.dataset else recipe.batch_size
+        steps = recipe.epochs * -(-images // recipe.batch_size)
         if self.recipe != recipe or names != wanted or self.steps_taken != steps:
-            told = f"{self.steps_taken} steps on {', '.join(names)}"
+            told = f"{self.steps_taken} steps on {', '.join(names) or 'drawn points'}"
             raise ValueError(f"{self.entry.name}: {told} are not those of the paper's training")
 
 

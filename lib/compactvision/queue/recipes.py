@@ -25,7 +25,7 @@ class Recipe:
         that train no weights.
     nesterov : bool
     dataset : str
-        A name of :func:`compactvision.data.load`.
+        A name of :func:`compactvision.data.load`; empty where an arm draws all its points for each step by itself.
     crop, flip : int, bool
         Pixels of border around the random crop, and whether half of the images are mirrored.
     source : str
