@@ -1,7 +1,7 @@
 """The authors' toy: wide networks for points in the plane that lose a third of their units at once, by each rule.
 
-As in the published code: all points in every step, no ReLU behind the third layer, a rule that does not ask for the sign
-of an input. One network a set, and the mean of 50 draws of five reference points a class.
+As in the published code: all points in every step, no ReLU behind the third layer, a rule that does not ask for the
+sign of an input. One network a set, and the mean of 50 draws of five reference points a class.
 """
 
 from __future__ import annotations
@@ -76,9 +76,7 @@ def _run(job: Job, name: str) -> dict[str, Value]:
     graph = surgery.channel_graph(model, xy[:1])
 
     def right(rule_name: str, importance: object) -> float:
-        plan = surgery.make_plan(
-            graph, importance, keep=2 / 3, global_pruning=True, normalise=NORMS.get(rule_name)
-        )
+        plan = surgery.make_plan(graph, importance, keep=2 / 3, global_pruning=True, normalise=NORMS.get(rule_name))
         with surgery.mask(model, plan):
             return measure.accuracy(model, [(xy, target)])
 
