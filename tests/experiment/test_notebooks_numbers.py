@@ -99,3 +99,16 @@ def test_expressions_go_over_seeds_and_lists(name):
 def test_keys_that_lead_nowhere_are_refused(key, told, name):
     with pytest.raises(ValueError, match=told):
         numbers.evaluated(key.replace("NAME", name), SLUG)
+
+
+def test_a_number_may_come_from_an_arm_that_was_trained(name, monkeypatch):
+    record = records.load(SLUG, "quick")
+    shown = text_of(name)
+    cell = page((f"It keeps {shown} %.", {f"{shown} %": f"{{trained: {name}}}"}))
+    monkeypatch.setattr(records, "load_arms", lambda slug: [])
+    assert numbers.problems(cell, SLUG) == [f"cell 1: {f'{shown} %'!r}: there is no trained record of {SLUG}"]
+    other = records.load("xgrad_cam", "quick")
+    monkeypatch.setattr(records, "load_arms", lambda slug: [other, record])
+    assert numbers.problems(cell, SLUG) == []
+    monkeypatch.setattr(records, "load_arms", lambda slug: [other])
+    assert f"the trained record of {SLUG} has no value {name!r}" in numbers.problems(cell, SLUG)[0]

@@ -8,10 +8,11 @@ A Markdown cell says in its metadata where its numbers come from::
                 "40 %": "setting"}
 
 A key is an expression over the values of the chapter's quick record, ``{name}``, or of another one, ``{full: name}``,
-seed by seed; its mean is what is printed. ``mean``, ``sd``, ``least`` and ``most`` go over the seeds, ``average``,
-``smallest`` and ``largest`` over the numbers of a value that is a list (or over several arguments), ``{name}[2]`` takes
-one of these, ``at_seed(x, 2)`` one seed's, and ``abs`` the size. What is no result of a record says what it is in one
-of the words of ``OTHERS``. Where one text stands for several results, the key is a list.
+or of the record of an arm that was trained as its paper says, ``{trained: name}``, seed by seed; its mean is what is
+printed. ``mean``, ``sd``, ``least`` and ``most`` go over the seeds, ``average``, ``smallest`` and ``largest`` over the
+numbers of a value that is a list (or over several arguments), ``{name}[2]`` takes one of these, ``at_seed(x, 2)`` one
+seed's, and ``abs`` the size. What is no result of a record says what it is in one of the words of ``OTHERS``. Where one
+text stands for several results, the key is a list.
 
 Fractions are printed as per cent or points, also where the unit stands with the number before; a difference may leave
 its sign to the words.
@@ -160,12 +161,20 @@ def evaluated(key: str, slug: str) -> np.ndarray:
 
 
 def _values(slug: str, profile: str, name: str) -> np.ndarray:
-    record = records.load(slug, profile) if profile in PROFILES else None
-    if record is None:
+    made = _records(slug, profile)
+    if not made:
         raise ValueError(f"there is no {profile} record of {slug}")
-    if name not in record.names:
-        raise ValueError(f"the {profile} record of {slug} has no value {name!r}")
-    return np.array(record.values(name), dtype=float)
+    for record in made:
+        if name in record.names:
+            return np.array(record.values(name), dtype=float)
+    raise ValueError(f"the {profile} record of {slug} has no value {name!r}")
+
+
+def _records(slug: str, profile: str) -> list[records.Record]:
+    if profile == "trained":
+        return records.load_arms(slug)
+    record = records.load(slug, profile) if profile in PROFILES else None
+    return [] if record is None else [record]
 
 
 _OPERATORS: dict[type, Callable] = {
