@@ -100,3 +100,8 @@ def test_what_a_commit_explains_is_no_change_of_the_rules_and_old_entries_are_ke
     before = {"changes": [], "rules": [old], "state": {"a": {"x": "full"}}}
     now = {"changes": [CHANGE | {"day": "2026-11-28", "before": "full", "after": "no"}], "state": {"a": {"x": "no"}}}
     assert verdict_log.by_rule(before, now, None, "2026-11-28") == [old]
+
+
+def test_a_first_verdict_is_no_change_of_the_rules():
+    before = {"changes": [CHANGE], "rules": [], "state": {"a": {"x": "not run"}}}
+    assert verdict_log.by_rule(before, {"changes": [], "state": {"a": {"x": "no"}}}, None, "2026-11-28") == []

@@ -208,7 +208,9 @@ def by_rule(before: dict[str, Any], now: dict[str, Any], why: str | None, day: s
         vars(Change(day, slug, claim, level, now["state"][slug][claim], why or ""))
         for slug, levels in before["state"].items()
         for claim, level in levels.items()
-        if now["state"].get(slug, {}).get(claim, level) != level and (slug, claim) not in told
+        if level != LEVELS[-1]  # a first verdict is no change
+        and now["state"].get(slug, {}).get(claim, level) != level
+        and (slug, claim) not in told
     ]
     if found and not why:
         first = found[0]
