@@ -67,7 +67,16 @@ def test_what_ran_is_as_in_the_commit(path: Path, tmp_path, monkeypatch):
     for commit, depends in grounds:
         root = tmp_path / str(commit)
         archive = subprocess.run(
-            ["git", "-C", str(PACKAGE.parents[1]), "archive", str(commit), "lib/compactvision", "notebooks"],
+            [
+                "git",
+                "-C",
+                str(PACKAGE.parents[1]),
+                "archive",
+                str(commit),
+                "lib/compactvision",
+                "lib/pyproject.toml",
+                "notebooks",
+            ],
             capture_output=True,
             timeout=60,
             check=True,
