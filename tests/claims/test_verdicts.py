@@ -106,7 +106,7 @@ def test_reasons_carry_the_numbers():
     assert decide(Rule(value="v", target=853018), (853019,))[1] == "853,019 is not equal to 853,018"
     beats = Rule(difference=("a", "b"), above=0.02)
     assert decide(beats, (0.012,), "points") == ("partly", "1.2 points is above 0 points, but not above 2 points")
-    assert decide(beats, (-0.012,), "points") == ("no", "-1.2 points is not above 0 points")
+    assert decide(beats, (-0.012,), "points") == ("no", "−1.2 points is not above 0 points")
     assert decide(beats, (0.021, 0.017, 0.029), "points")[1].endswith("is above 2 points, but only 2 of 3 seeds are so")
     every = Rule(value="v", below=1, seeds="all")
     assert decide(every, (0.5, 1.2, 0.9))[1] == "2 of 3 seeds are below 1"

@@ -177,16 +177,18 @@ def _count(values: tuple[float, ...], held: int, what: str, *, only: bool = Fals
 def quantity(value: float, unit: str = "", spread: float = 0.0) -> str:
     """Return a number with its unit, rounded as its standard deviation allows.
 
-    Whole numbers are printed in full; fractions are shown times 100 for the units "%" and "points".
+    Whole numbers are printed in full; fractions are shown times 100 for the units "%" and "points". Minus is the sign
+    "−" and no hyphen.
     """
     scale = 100 if unit in ("%", "points") else 1
     value, spread = value * scale, spread * scale
-    suffix = f" {unit}" if unit else ""
+    sign = "−" if value < 0 else ""
+    size, suffix = abs(float(value)), f" {unit}" if unit else ""
     if 0 < spread < 1e-6:
-        return f"{value:.1e} ± {spread:.1e}{suffix}"
+        return f"{sign}{size:.1e} ± {spread:.1e}{suffix}"
     if spread > 0:
         digits = max(0, 1 - math.floor(math.log10(spread)))
-        return f"{value:,.{digits}f} ± {spread:,.{digits}f}{suffix}"
-    if float(value).is_integer() and abs(value) < 1e15:
-        return f"{int(value):,}{suffix}"
-    return f"{value:.4g}{suffix}"
+        return f"{sign}{size:,.{digits}f} ± {spread:,.{digits}f}{suffix}"
+    if size.is_integer() and size < 1e15:
+        return f"{sign}{int(size):,}{suffix}"
+    return f"{sign}{size:.4g}{suffix}"
