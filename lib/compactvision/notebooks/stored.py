@@ -7,11 +7,9 @@ import json
 import os
 import re
 import tempfile
-import tomllib
 from pathlib import Path
 from typing import Any
 
-from compactvision import records
 from compactvision.claims import schema
 from compactvision.notebooks.sources import Notebook, code_cells, code_digest, joined, read, setup_cell, tags_of
 from compactvision.records import dependencies
@@ -65,21 +63,13 @@ def cleaned(notebook: Notebook) -> Notebook:
 
 
 def changed(slug: str, stored: dict[str, Any]) -> list[str]:
-    """Return what a chapter's stored outputs stand on and is another today, by name.
+    """Return what a notebook's stored outputs stand on and is another today, by name.
 
-    Outputs from before it was noted what runs have a digest of files, which ``before.toml`` lists; a notebook of no
-    chapter stands on its cells alone.
+    That is the chapter itself where its outputs do not say what ran; a notebook of no chapter stands on its cells.
     """
     if isinstance(stored.get("depends"), dict):
         return dependencies.changed(stored["depends"])
-    files = before_noting().get(slug)
-    digest = records.text_digest(tuple(files)) if files else None
-    return [] if stored.get("package") == digest and (files or slug not in schema.slugs()) else files or [slug]
-
-
-def before_noting() -> dict[str, list[str]]:
-    """Return the files behind outputs that were stored before it was noted what runs, by chapter."""
-    return tomllib.loads(Path(__file__).with_name("before.toml").read_text(encoding="utf-8"))
+    return [slug] if slug in schema.slugs() else []
 
 
 def execute(path: Path, *, timeout: int = 600) -> None:
