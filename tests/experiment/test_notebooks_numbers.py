@@ -57,7 +57,7 @@ def test_the_printed_digits_are_compared_with_the_record(name):
     assert numbers.problems(page((f"It keeps {right} %.", {f"{right} %": f"{{{name}}}"})), SLUG) == []
     bare = {f"{right}": f"{{{name}}}"}
     assert numbers.problems(page((f"It keeps {right}.", bare)), SLUG) == []
-    other = f"{float(right) + 0.1:.1f} %"
+    other = f"{float(right) + 0.2:.1f} %"  # a value half-way between two digits may be printed as either
     (found,) = numbers.problems(page((f"It keeps {other}.", {other: f"{{{name}}}"})), SLUG)
     assert found.startswith(f"cell 1: '{other}' is printed, and {{{name}}} gives ")
 
