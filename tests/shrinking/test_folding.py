@@ -89,6 +89,19 @@ class Spread(Plain):  # a plain number of the layer, which no function is called
         return super().forward(x) * self.norm.num_features
 
 
+class Shaped(Plain):  # shapes and types are the same when it is folded
+    def forward(self, x):
+        y = self.conv(x)
+        assert y.shape[-2:] == x.shape[-2:] and y.size(1) == 8 and self.conv.weight.dtype == y.dtype
+        return self.norm(y)
+
+
+class Transposed(Plain):  # a property, but one that reads numbers
+    def forward(self, x):
+        y = self.conv(x)
+        return self.norm(y) + y.mT
+
+
 class Twice(Plain):
     def forward(self, x):
         return self.norm(self.conv(x)) + self.norm(self.conv(x.flip(-1)))
@@ -129,7 +142,20 @@ def norms_of(model):
 
 @pytest.mark.parametrize(
     "kind",
-    [ReadBeside, AlsoReturned, Rectified, AddedTo, Pooled, Keyword, Hooked, ScaleRead, Spread, Twice, Classes],
+    [
+        ReadBeside,
+        AlsoReturned,
+        Rectified,
+        AddedTo,
+        Pooled,
+        Keyword,
+        Hooked,
+        ScaleRead,
+        Spread,
+        Transposed,
+        Twice,
+        Classes,
+    ],
 )
 def test_a_norm_stays_where_something_else_looks(kind):
     torch.manual_seed(0)
@@ -139,7 +165,7 @@ def test_a_norm_stays_where_something_else_looks(kind):
     assert gap(model, small, torch.randn(4, *SHAPE)) == 0
 
 
-@pytest.mark.parametrize("kind", [Plain, NormNamedTwice, ConvNamedTwice])
+@pytest.mark.parametrize("kind", [Plain, Shaped, NormNamedTwice, ConvNamedTwice])
 def test_a_norm_goes_where_nothing_else_looks_at_all_its_names(kind):
     torch.manual_seed(0)
     model = kind().eval()

@@ -77,6 +77,11 @@ def _apart(found: Tensor, wanted: Tensor) -> bool:
     return not torch.allclose(found, wanted, rtol=0.0, atol=bound, equal_nan=True)
 
 
+_FORM = frozenset(
+    {"__get__", "dim", "is_complex", "is_contiguous", "is_floating_point", "numel", "size"}
+)  # of no values
+
+
 class _Watch(TorchFunctionMode):
     """Sees who reads what the convolutions of a network write: modules, functions, the network's own output."""
 
@@ -141,9 +146,11 @@ class _Watch(TorchFunctionMode):
     def __torch_function__(
         self, function: Callable, types: object, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if not self.inside:
+        result = function(*args, **(kwargs or {}))
+        of_its_form = getattr(function, "__name__", "") in _FORM and not isinstance(result, Tensor)
+        if not self.inside and not of_its_form:
             self._touch((args, kwargs or {}))
-        return function(*args, **(kwargs or {}))
+        return result
 
 
 def _may_fold(module: nn.Module) -> bool:
