@@ -92,7 +92,9 @@ class Spread(Plain):  # a plain number of the layer, which no function is called
 class Shaped(Plain):  # shapes and types are the same when it is folded
     def forward(self, x):
         y = self.conv(x)
-        assert y.shape[-2:] == x.shape[-2:] and y.size(1) == 8 and self.conv.weight.dtype == y.dtype
+        assert y.shape[-2:] == x.shape[-2:]
+        assert y.size(1) == 8
+        assert self.conv.weight.dtype == y.dtype
         return self.norm(y)
 
 
