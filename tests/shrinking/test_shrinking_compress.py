@@ -393,3 +393,38 @@ def test_a_tuning_that_helps_is_not_complained_about(done):
     report = done[1]
     assert report["tuned"].metric >= report.measured(("cut", "reconstructed", "renewed"))[-1].metric
     assert not any(each.startswith("Tuning made it worse") for each in report.findings())
+
+
+FORMS = {
+    "by name": lambda y: {"classes": y},
+    "several": lambda y: [y, torch.zeros(len(y), 4)],
+    "one thing an image": lambda y: [{"class": each} for each in y],
+}
+
+
+def classes_of(targets):
+    if isinstance(targets, dict):
+        return targets["classes"]
+    return torch.stack([each["class"] for each in targets]) if isinstance(targets[0], dict) else targets[0]
+
+
+def own_loss(outputs, targets):
+    return torch.nn.functional.cross_entropy(outputs, classes_of(targets))
+
+
+def own_metric(model, batches):
+    with torch.no_grad():
+        hits = [(model(x).argmax(1) == classes_of(y)).float().mean() for x, y in batches]
+    return float(sum(hits) / len(hits))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_targets_of_ones_own_form_go_through_with_ones_own_loss(model, train, test, form):
+    held = [[(x, FORMS[form](y)) for x, y in batches] for batches in (train, test)]
+    options = {"keep_macs": 0.6, "epochs": 1, "rivals": ()}
+    own = {"loss": own_loss, "metric": own_metric}
+    small, _ = compress(model, *held, importance="l1", **options, **own)
+    plain, _ = compress(model, train, test, importance="l1", **options)
+    assert all(torch.equal(a, b) for a, b in zip(small.parameters(), plain.parameters(), strict=True))
+    with pytest.raises(ValueError, match="importance: 'taylor' needs targets that are tensors"):
+        compress(model, *held, **options, **own)

@@ -156,3 +156,23 @@ def test_a_constant_that_no_state_holds_takes_the_files_type(kind, tmp_path):
     again = surgery.load(tmp_path / "small.safetensors", build=_Blurred)
     assert again.filter.dtype == kind
     assert torch.equal(again(x), model(x))
+
+
+class _Precise(nn.Module):
+    """A network of float32 with one constant of float64, which no state holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self.register_buffer("third", torch.full((4,), 1 / 3, dtype=torch.float64), persistent=False)
+
+    def forward(self, x):
+        return self.linear(x).double() * self.third
+
+
+def test_a_constant_of_another_type_than_the_network_keeps_it(tmp_path):
+    model, x = _Precise().eval(), torch.randn(2, 4)
+    surgery.save(model, tmp_path / "small.safetensors")
+    again = surgery.load(tmp_path / "small.safetensors", build=_Precise)
+    assert again.third.dtype == torch.float64
+    assert torch.equal(again(x), model(x))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from compactvision import _checks as checks
 from compactvision.shrinking import sources
@@ -87,6 +87,12 @@ def importance_of(
         return getattr(asked, "__name__", type(asked).__name__), asked
     checks.one_of(CRITERIA, importance=asked)
     if asked in ("taylor", "gradient"):
+        other = next((targets for _, targets in batches if not isinstance(targets, Tensor)), None)
+        if other is not None:
+            raise ValueError(
+                f"importance: {asked!r} needs targets that are tensors, and train_batches gives {checks.shown(other)}; "
+                "take 'l1', or a function of your own"
+            )
         moved = [(inputs.to(device), targets.to(device)) for inputs, targets in batches]
         return asked, getattr(criteria, asked)(moved, loss=loss)
     if asked == "random":

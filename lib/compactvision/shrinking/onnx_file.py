@@ -54,9 +54,9 @@ def export(model: nn.Module, example: Tensor, path: Path) -> float:
     """
     import onnxruntime
 
-    model = folded(model, example[:1])
     with evaluating(model):
         wanted = output_tensors(model(example))
+    model = folded(model, example[:1])
     names = ["answers"] if len(wanted) == 1 else None
     try:
         with _quiet():

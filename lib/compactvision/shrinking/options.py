@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     given("--device", default="auto", help="auto, cpu, cuda or mps")
     given("--plan-only", action="store_true", help="say what would be cut, and tune nothing")
     given("--importance", default="taylor", choices=CRITERIA,
-          help="the criterion that says what stays: by default taylor, which reads labels; l1 reads none. A mild cut "
-          "forgives any, a harsh one all but random (compared in the chapter on your own network)")  # fmt: skip
+          help="the criterion that says what stays: by default taylor, which reads labels; l1 reads none. After a mild "
+          "cut and tuning they end close together (compared in the chapter on your own network)")  # fmt: skip
     given("--rivals", nargs="*", default=list(RIVALS), choices=RIVALS, help="what the small network is compared with")
     given("--epochs", type=float, help="passes of tuning; by default 3, with --minutes as many as there is time for")
     given(

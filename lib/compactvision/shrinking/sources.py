@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -81,9 +81,18 @@ def first(batches: list, images: int) -> list:
     for inputs, targets in batches:
         if images <= 0:
             break
-        found.append((inputs[:images], targets[:images]))
+        found.append((inputs[:images], _of_first(targets, images, len(inputs))))
         images -= len(inputs)
     return found
+
+
+def _of_first(targets: Any, images: int, size: int) -> Any:
+    """Return the targets of the first images of a batch: a tensor, one thing an image, or several such."""
+    if isinstance(targets, Mapping):
+        return {name: _of_first(part, images, size) for name, part in targets.items()}
+    if isinstance(targets, (list, tuple)) and all(isinstance(part, Tensor) and len(part) == size for part in targets):
+        return [part[:images] for part in targets]
+    return targets[:images]
 
 
 class Steps:

@@ -77,8 +77,8 @@ def compress(
         Milliseconds that one picture may take on the model's device, BatchNorm folded. One of the two is needed.
     importance : str or callable, optional
         A name in ``shrinking.CRITERIA`` or a :data:`compactvision.surgery.Importance`; by default "taylor", first-order
-        Taylor scores from training images. "Which criterion should I take?": a mild cut forgives any, a harsh one all
-        but random channels; the chapter *Your own network, smaller by this evening* compares them.
+        Taylor scores from training images. "Which criterion should I take?": after a mild cut and tuning they end close
+        together; the chapter *Your own network, smaller by this evening* compares them.
     metric : callable (model, test_batches) -> float, default accuracy
         Higher is better. What a segmenter or detector is judged by goes here.
     loss : callable (outputs, targets) -> scalar Tensor, default cross-entropy

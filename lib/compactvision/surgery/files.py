@@ -255,6 +255,7 @@ def _fill_(
     model: nn.Module, description: dict[str, Any], state: dict[str, Tensor], known: Mapping[str, type], where: str
 ) -> None:
     """Give a fresh network the described shapes and the tensors of the file."""
+    built = _floating(model.state_dict())
     try:
         for name, layer in description["layers"].items():
             restore_(model, name, layer, state, known)
@@ -268,21 +269,28 @@ def _fill_(
     except (RuntimeError, ValueError) as error:
         said = " ".join(str(error).split())
         raise ValueError(f"{where} does not fit the network that was built: {said:.500}") from error
-    _follow_dtype_(model, state)
+    _follow_dtype_(model, built, _floating(state))
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
 
 
-def _follow_dtype_(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Give buffers that no state holds, such as a constant filter, the type of floating numbers that the file has."""
-    kinds = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}
-    if len(kinds) != 1:
+def _floating(state: Mapping[str, Tensor]) -> set[torch.dtype]:
+    return {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}
+
+
+def _follow_dtype_(model: nn.Module, built: set[torch.dtype], loaded: set[torch.dtype]) -> None:
+    """Give buffers that no state holds, such as a constant filter, the type that the network's numbers have got.
+
+    Only those that had the type of the network as it was built: another one, such as float64 in a float32 network, is
+    there on purpose.
+    """
+    if len(loaded) != 1 or len(built) != 1:
         return
     for module in model.modules():
         for name in module._non_persistent_buffers_set:
             buffer = module._buffers[name]
-            if buffer is not None and buffer.is_floating_point():
-                module._buffers[name] = buffer.to(*kinds)
+            if buffer is not None and buffer.dtype in built:
+                module._buffers[name] = buffer.to(*loaded)
 
 
 def _with_versions(model: nn.Module, versions: dict[str, int] | None, state: dict[str, Tensor]) -> dict[str, Tensor]:
